@@ -1,0 +1,199 @@
+"""The lake's tables: one Delta table a signal, columns as the Collector's ClickHouse exporter names them.
+
+Everything that writes the lake or reads it takes its columns from here, and docs/reference/lake.md is generated
+from it. Attribute values are text; the `…Types` map beside each attribute map names the type of every value that
+is not a string (`int`, `double`, `bool`, `bytes`, `array`, `kvlist`, `empty`), so that nothing is lost. Integers
+and doubles are written in decimal, bytes in base64, arrays and key-value lists as JSON.
+
+Delta keeps time in microseconds; the `…UnixNano` columns hold it exactly (int64 nanoseconds since 1970).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pyarrow as pa
+
+from hubscope.semconv import HOT_COLUMNS
+
+# Written into each table's configuration; a reader refuses a lake from a newer version than it knows.
+LAKE_VERSION: Final = 1
+LAKE_VERSION_KEY: Final = "hubscope.lakeVersion"
+
+TRACES: Final = "otel_traces"
+LOGS: Final = "otel_logs"
+GAUGE: Final = "otel_metrics_gauge"
+SUM: Final = "otel_metrics_sum"
+HISTOGRAM: Final = "otel_metrics_histogram"
+EXPONENTIAL_HISTOGRAM: Final = "otel_metrics_exponential_histogram"
+SUMMARY: Final = "otel_metrics_summary"
+
+PARTITION: Final = "Date"
+
+_time = pa.timestamp("us", tz="UTC")
+_map = pa.map_(pa.string(), pa.string())
+_hot = [pa.field(column, pa.string()) for column in HOT_COLUMNS.values()]  # null where the attribute is absent
+
+_resource_and_scope = [
+    pa.field("ServiceName", pa.string()),
+    pa.field("ResourceAttributes", _map),
+    pa.field("ResourceAttributeTypes", _map),
+    pa.field("ResourceDroppedAttributesCount", pa.int64()),
+    pa.field("ResourceSchemaUrl", pa.string()),
+    pa.field("ScopeName", pa.string()),
+    pa.field("ScopeVersion", pa.string()),
+    pa.field("ScopeAttributes", _map),
+    pa.field("ScopeAttributeTypes", _map),
+    pa.field("ScopeDroppedAttrCount", pa.int64()),
+    pa.field("ScopeSchemaUrl", pa.string()),
+]
+
+_event = pa.struct(
+    [
+        ("Timestamp", _time),
+        ("TimestampUnixNano", pa.int64()),
+        ("Name", pa.string()),
+        ("Attributes", _map),
+        ("AttributeTypes", _map),
+        ("DroppedAttributesCount", pa.int64()),
+    ]
+)
+_link = pa.struct(
+    [
+        ("TraceId", pa.string()),
+        ("SpanId", pa.string()),
+        ("TraceState", pa.string()),
+        ("Attributes", _map),
+        ("AttributeTypes", _map),
+        ("DroppedAttributesCount", pa.int64()),
+        ("Flags", pa.int64()),
+    ]
+)
+_exemplar = pa.struct(
+    [
+        ("FilteredAttributes", _map),
+        ("FilteredAttributeTypes", _map),
+        ("TimeUnix", _time),
+        ("TimeUnixNano", pa.int64()),
+        ("Value", pa.float64()),
+        ("ValueInt", pa.int64()),  # set where the value was an integer
+        ("SpanId", pa.string()),
+        ("TraceId", pa.string()),
+    ]
+)
+
+_traces = pa.schema(
+    [
+        pa.field(PARTITION, pa.date32()),  # UTC day of Timestamp
+        pa.field("Timestamp", _time),  # start
+        pa.field("TimestampUnixNano", pa.int64()),
+        pa.field("TraceId", pa.string()),  # 32 lower-case hex digits
+        pa.field("SpanId", pa.string()),  # 16
+        pa.field("ParentSpanId", pa.string()),  # '' on a root
+        pa.field("TraceState", pa.string()),
+        pa.field("SpanName", pa.string()),
+        pa.field("SpanKind", pa.string()),  # Unspecified, Internal, Server, Client, Producer, Consumer
+        *_resource_and_scope,
+        pa.field("SpanAttributes", _map),
+        pa.field("SpanAttributeTypes", _map),
+        pa.field("Duration", pa.int64()),  # ns; negative where the clock went back
+        pa.field("StatusCode", pa.string()),  # Unset, Ok, Error
+        pa.field("StatusMessage", pa.string()),
+        pa.field("Events", pa.list_(_event)),
+        pa.field("Links", pa.list_(_link)),
+        pa.field("TraceFlags", pa.int64()),
+        pa.field("DroppedAttributesCount", pa.int64()),
+        pa.field("DroppedEventsCount", pa.int64()),
+        pa.field("DroppedLinksCount", pa.int64()),
+        *_hot,
+    ]
+)
+
+_logs = pa.schema(
+    [
+        pa.field(PARTITION, pa.date32()),
+        pa.field("Timestamp", _time),  # the record's time, or when it was observed where it has none
+        pa.field("TimestampUnixNano", pa.int64()),  # 0 where the record has none
+        pa.field("ObservedTimestampUnixNano", pa.int64()),
+        pa.field("TraceId", pa.string()),
+        pa.field("SpanId", pa.string()),
+        pa.field("TraceFlags", pa.int64()),
+        pa.field("SeverityText", pa.string()),
+        pa.field("SeverityNumber", pa.int64()),
+        pa.field("Body", pa.string()),
+        pa.field("BodyType", pa.string()),  # '' is a string
+        *_resource_and_scope,
+        pa.field("LogAttributes", _map),
+        pa.field("LogAttributeTypes", _map),
+        pa.field("EventName", pa.string()),
+        pa.field("DroppedAttributesCount", pa.int64()),
+        *_hot,
+    ]
+)
+
+_point = [
+    pa.field(PARTITION, pa.date32()),
+    *_resource_and_scope,
+    pa.field("MetricName", pa.string()),
+    pa.field("MetricDescription", pa.string()),
+    pa.field("MetricUnit", pa.string()),
+    pa.field("MetricMetadata", _map),
+    pa.field("Attributes", _map),
+    pa.field("AttributeTypes", _map),
+    pa.field("StartTimeUnix", _time),
+    pa.field("StartTimeUnixNano", pa.int64()),
+    pa.field("TimeUnix", _time),
+    pa.field("TimeUnixNano", pa.int64()),
+    pa.field("Flags", pa.int64()),
+    *_hot,
+]
+_number = [
+    pa.field("Value", pa.float64()),
+    pa.field("ValueInt", pa.int64()),
+    pa.field("Exemplars", pa.list_(_exemplar)),
+]
+_temporality = pa.field("AggregationTemporality", pa.int32())  # 1 delta, 2 cumulative
+_distribution = [
+    pa.field("Count", pa.int64()),
+    pa.field("Sum", pa.float64()),  # null where the sender gave none
+    pa.field("Min", pa.float64()),
+    pa.field("Max", pa.float64()),
+    pa.field("Exemplars", pa.list_(_exemplar)),
+    _temporality,
+]
+
+SCHEMAS: Final[dict[str, pa.Schema]] = {
+    TRACES: _traces,
+    LOGS: _logs,
+    GAUGE: pa.schema([*_point, *_number]),
+    SUM: pa.schema([*_point, *_number, _temporality, pa.field("IsMonotonic", pa.bool_())]),
+    HISTOGRAM: pa.schema(
+        [
+            *_point,
+            *_distribution,
+            pa.field("BucketCounts", pa.list_(pa.int64())),
+            pa.field("ExplicitBounds", pa.list_(pa.float64())),
+        ]
+    ),
+    EXPONENTIAL_HISTOGRAM: pa.schema(
+        [
+            *_point,
+            *_distribution,
+            pa.field("Scale", pa.int32()),
+            pa.field("ZeroCount", pa.int64()),
+            pa.field("ZeroThreshold", pa.float64()),
+            pa.field("PositiveOffset", pa.int32()),
+            pa.field("PositiveBucketCounts", pa.list_(pa.int64())),
+            pa.field("NegativeOffset", pa.int32()),
+            pa.field("NegativeBucketCounts", pa.list_(pa.int64())),
+        ]
+    ),
+    SUMMARY: pa.schema(
+        [
+            *_point,
+            pa.field("Count", pa.int64()),
+            pa.field("Sum", pa.float64()),
+            pa.field("ValueAtQuantiles", pa.list_(pa.struct([("Quantile", pa.float64()), ("Value", pa.float64())]))),
+        ]
+    ),
+}
