@@ -229,25 +229,52 @@ HUB_QUOTA_ACTION = _attribute("hub.quota.action", "string", "`observed`, `thrott
 
 # --- spans --------------------------------------------------------------------------------------------------
 SPAN_STARTUP = _span(
-    "hub.startup", "INTERNAL", "The application's start, from process creation to interactive. Root of its trace.",
-    HUB_STARTUP_TYPE, HUB_STARTUP_ORIGIN, HUB_STARTUP_MAJOR_FAULTS, HUB_STARTUP_END,
-)  # fmt: skip
+    "hub.startup",
+    "INTERNAL",
+    "The application's start, from process creation to interactive. Root of its trace.",
+    HUB_STARTUP_TYPE,
+    HUB_STARTUP_ORIGIN,
+    HUB_STARTUP_MAJOR_FAULTS,
+    HUB_STARTUP_END,
+)
 SPAN_PHASE = _span("hub.startup.phase {name}", "INTERNAL", "A phase of the start.", HUB_STARTUP_PHASE)
 SPAN_FIRST_RENDER = _span("hub.startup.first_render", "INTERNAL", "From process creation to the first render.")
 SPAN_IMPORT = _span(
-    "import {module}", "INTERNAL", "The import of a module, above the threshold.",
-    HUB_IMPORT_MODULE, HUB_IMPORT_SELF_TIME, HUB_IMPORT_USED_BEFORE_INTERACTIVE,
-)  # fmt: skip
+    "import {module}",
+    "INTERNAL",
+    "The import of a module, above the threshold.",
+    HUB_IMPORT_MODULE,
+    HUB_IMPORT_SELF_TIME,
+    HUB_IMPORT_USED_BEFORE_INTERACTIVE,
+)
 SPAN_QUERY = _span(
-    "{operation} {collection}", "CLIENT", "A query; INTERNAL where the database runs in process.",
-    DB_SYSTEM_NAME, DB_NAMESPACE, DB_COLLECTION_NAME, DB_OPERATION_NAME, DB_QUERY_TEXT, DB_QUERY_SUMMARY,
-    DB_RESPONSE_RETURNED_ROWS, DB_RESPONSE_STATUS_CODE, ERROR_TYPE,
-)  # fmt: skip
+    "{operation} {collection}",
+    "CLIENT",
+    "A query; INTERNAL where the database runs in process.",
+    DB_SYSTEM_NAME,
+    DB_NAMESPACE,
+    DB_COLLECTION_NAME,
+    DB_OPERATION_NAME,
+    DB_QUERY_TEXT,
+    DB_QUERY_SUMMARY,
+    DB_RESPONSE_RETURNED_ROWS,
+    DB_RESPONSE_STATUS_CODE,
+    ERROR_TYPE,
+)
 SPAN_VECTOR_SEARCH = _span(
-    "search {index}", "INTERNAL", "A vector search; CLIENT where the store is another process.",
-    DB_SYSTEM_NAME, DB_COLLECTION_NAME, DB_OPERATION_NAME, HUB_VECTOR_TOP_K, HUB_VECTOR_DIMENSIONS, HUB_VECTOR_METRIC,
-    HUB_VECTOR_INDEX_TYPE, HUB_VECTOR_SIZE, HUB_VECTOR_FILTERED,
-)  # fmt: skip
+    "search {index}",
+    "INTERNAL",
+    "A vector search; CLIENT where the store is another process.",
+    DB_SYSTEM_NAME,
+    DB_COLLECTION_NAME,
+    DB_OPERATION_NAME,
+    HUB_VECTOR_TOP_K,
+    HUB_VECTOR_DIMENSIONS,
+    HUB_VECTOR_METRIC,
+    HUB_VECTOR_INDEX_TYPE,
+    HUB_VECTOR_SIZE,
+    HUB_VECTOR_FILTERED,
+)
 SPAN_VECTOR_UPSERT = _span(
     "upsert {index}",
     "INTERNAL",
@@ -258,14 +285,28 @@ SPAN_VECTOR_UPSERT = _span(
     DB_OPERATION_BATCH_SIZE,
 )
 SPAN_MEMORY = _span(
-    "{operation}_memory {store}", "INTERNAL", "A memory-store operation of the hub: create, search, update, delete.",
-    GEN_AI_OPERATION_NAME, GEN_AI_MEMORY_STORE_ID, HUB_PERSONA_ID,
-)  # fmt: skip
+    "{operation}_memory {store}",
+    "INTERNAL",
+    "A memory-store operation of the hub: create, search, update, delete.",
+    GEN_AI_OPERATION_NAME,
+    GEN_AI_MEMORY_STORE_ID,
+    HUB_PERSONA_ID,
+)
 SPAN_PLUGIN = _span(
-    "plugin {id} {hook}", "INTERNAL", "One plugin's part of a hook call, or a tool call.",
-    HUB_PLUGIN_ID, HUB_PLUGIN_HOOK, HUB_PLUGIN_TIER, HUB_PLUGIN_VERSION, HUB_PLUGIN_ISOLATION, HUB_PLUGIN_CPU_TIME,
-    HUB_PLUGIN_MEMORY_DELTA, HUB_PLUGIN_DISK_BYTES, HUB_PLUGIN_NETWORK_BYTES, HUB_PLUGIN_PERMISSIONS,
-)  # fmt: skip
+    "plugin {id} {hook}",
+    "INTERNAL",
+    "One plugin's part of a hook call, or a tool call.",
+    HUB_PLUGIN_ID,
+    HUB_PLUGIN_HOOK,
+    HUB_PLUGIN_TIER,
+    HUB_PLUGIN_VERSION,
+    HUB_PLUGIN_ISOLATION,
+    HUB_PLUGIN_CPU_TIME,
+    HUB_PLUGIN_MEMORY_DELTA,
+    HUB_PLUGIN_DISK_BYTES,
+    HUB_PLUGIN_NETWORK_BYTES,
+    HUB_PLUGIN_PERMISSIONS,
+)
 SPAN_TASK = _span(
     "task {name}",
     "INTERNAL",
@@ -423,9 +464,17 @@ METRIC_GC_COLLECTIONS = _metric("cpython.gc.collections", "counter", "{collectio
 EVENT_INTERACTIVE = _event("hub.interactive", "The application said that it answers its user.")
 EVENT_FIRST_RENDER = _event("hub.first_render", "The application showed something for the first time.")
 EVENT_QUOTA_VIOLATION = _event(
-    "hub.quota.violation", "A plugin used more than its quota.",
-    HUB_PLUGIN_ID, HUB_PLUGIN_TIER, HUB_QUOTA_RESOURCE, HUB_QUOTA_LIMIT, HUB_QUOTA_OBSERVED, HUB_QUOTA_UNIT, HUB_QUOTA_WINDOW, HUB_QUOTA_ACTION,
-)  # fmt: skip
+    "hub.quota.violation",
+    "A plugin used more than its quota.",
+    HUB_PLUGIN_ID,
+    HUB_PLUGIN_TIER,
+    HUB_QUOTA_RESOURCE,
+    HUB_QUOTA_LIMIT,
+    HUB_QUOTA_OBSERVED,
+    HUB_QUOTA_UNIT,
+    HUB_QUOTA_WINDOW,
+    HUB_QUOTA_ACTION,
+)
 EVENT_ALERT = _event(
     "hub.alert",
     "An alert threshold of the KPIs was crossed.",
