@@ -1,0 +1,63 @@
+"""The house: one namespace package made of six roots, light where an application imports it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import hubscope
+
+ROOT = Path(__file__).resolve().parents[2]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+ROOTS: list[str] = PYPROJECT["tool"]["hatch"]["build"]["dev-mode-dirs"]
+
+
+def test_no_root_makes_the_namespace_a_regular_package() -> None:
+    """A stray __init__.py in a root would hide the other five, while mypy stays green."""
+    assert [root for root in ROOTS if (ROOT / root / "hubscope" / "__init__.py").exists()] == []
+
+
+def test_every_root_is_part_of_the_installed_namespace() -> None:
+    """An editable install takes all roots, not the first one only."""
+    assert {Path(p) for p in hubscope.__path__} >= {ROOT / root / "hubscope" for root in ROOTS}
+
+
+def test_the_wheel_and_the_tools_know_the_same_roots() -> None:
+    """A root that is added in one list and forgotten in another is found here."""
+    tool = PYPROJECT["tool"]
+    assert tool["hatch"]["build"]["targets"]["wheel"]["packages"] == [f"{root}/hubscope" for root in ROOTS]
+    assert tool["mypy"]["mypy_path"].split(":") == ROOTS
+    assert tool["ruff"]["src"] == ROOTS
+
+
+@pytest.mark.parametrize("module", ["hubscope.instrumentation", "hubscope.console.main", "hubscope.processors.rules"])
+def test_what_an_application_imports_stays_light(module: str) -> None:
+    """Neither Arrow nor DuckDB nor a numeric library is imported for an application that is only measured."""
+    heavy = {"pyarrow", "duckdb", "deltalake", "numpy", "scipy", "jinja2", "rich", "uvicorn"}
+    code = f"import sys, {module}; print(*sorted({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_the_lock_names_no_registry_and_hashes_everything() -> None:
+    """The lock file installs from whatever index the machine is set to, and only what was locked."""
+    lock = (ROOT / "requirements.lock").read_text()
+    assert "://" not in lock
+    pins = [line for line in lock.splitlines() if "==" in line and not line.lstrip().startswith("#")]
+    assert pins
+    assert all(line.rstrip().endswith("\\") for line in pins), "a pin without its hashes"
+
+
+def test_the_lock_holds_every_declared_dependency() -> None:
+    """pyproject.toml and requirements.lock agree; `make lock` renews the second."""
+    lock = (ROOT / "requirements.lock").read_text()
+    locked = {line.split("==")[0].strip().lower() for line in lock.splitlines() if "==" in line and line[0].isalnum()}
+    project = PYPROJECT["project"]
+    declared = [*project["dependencies"], *(d for extra in project["optional-dependencies"].values() for d in extra)]
+    declared += PYPROJECT["dependency-groups"]["dev"]
+    names = {d.split(">=")[0].split("[")[0].split(",")[0].strip().lower() for d in declared} - {"hubscope"}
+    assert names - locked == set()
