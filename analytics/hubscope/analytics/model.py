@@ -1,0 +1,354 @@
+"""The report and the trace as frozen objects: exactly the JSON that scripts hold on to.
+
+Field names are the JSON's names (`for_` is written `for`, a Python keyword). Durations are seconds; a value that is
+not known is None with a reason beside it, never 0. The JSON Schemas stand beside this file in `schema/`, and a test
+holds both to each other and every report to them. Fields marked "added" go beyond design/interfaces.md: they are what
+a renderer needs (points to plot, traces to draw) and a script may ignore them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any, Final
+
+SCHEMA_VERSION: Final = 1
+
+# Orders used for sorting and for rendering, worst first.
+SEVERITIES: Final = ("critical", "high", "medium", "low")
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON-ready dicts, lists and scalars; a field's trailing underscore is dropped."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name.rstrip("_"): _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return value
+
+
+class _Json:
+    def to_dict(self) -> dict[str, Any]:
+        """The object as plain dicts and lists, ready for `json.dumps`."""
+        plain: dict[str, Any] = _plain(self)
+        return plain
+
+    def to_json(self, indent: int | None = 2) -> str:
+        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Window(_Json):
+    """What the report looked at: RFC 3339 times, None where the lake holds nothing."""
+
+    start: str | None
+    end: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Run(_Json):
+    """One run of a service (`service.instance.id`): the unit of every statistic. Added."""
+
+    id: str
+    service: str
+    version: str | None
+    start: str
+    end: str
+    spans: int
+
+
+@dataclasses.dataclass(frozen=True)
+class RunValue(_Json):
+    """One point of a sparkline or trend: the value of one run, in the metric's unit. Added."""
+
+    run: str
+    version: str | None
+    start: str
+    value: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Kpi(_Json):
+    """One KPI against its target. `value` is the median over runs of each run's own aggregate (say, its p95).
+
+    `low` and `high` are a 95 % interval for it; None where fewer than two runs (or samples) allow none.
+    """
+
+    name: str
+    unit: str
+    target: str | None  # as kpis.toml writes it: "< 3"
+    value: float | None
+    low: float | None
+    high: float | None
+    runs: int
+    samples: int
+    status: str  # pass | fail | unknown
+    reason: str  # why, in one sentence: never empty
+    service: str | None = None  # added
+    aggregate: str = ""  # added: p95, median, ratio, …
+    severity: str = "medium"  # added
+    source: str = ""  # added: where the target comes from
+    points: tuple[RunValue, ...] = ()  # added: oldest run first
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary(_Json):
+    verdict: str
+    passed: int
+    failed: int
+    undetermined: int
+    kpis: tuple[Kpi, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trend(_Json):
+    """A slow drift over runs, or within long runs. `slope` is in `unit` (say, "s/day" or "By/h")."""
+
+    metric: str
+    dimensions: Mapping[str, str]
+    slope: float | None
+    low: float | None
+    high: float | None
+    unit: str
+    points: int
+    verdict: str  # rising | falling | flat | unknown
+    change_points: tuple[str, ...] = ()  # RFC 3339 start of the run at which the level changed
+    reason: str = ""  # added
+    values: tuple[RunValue, ...] = ()  # added
+
+
+@dataclasses.dataclass(frozen=True)
+class Impact(_Json):
+    seconds_per_day: float | None  # time lost a day at the observed rate; None where it has no rate
+    share_of_kpi: float | None  # 0..1 of the KPI's measured value; None where no KPI is concerned
+    kpi: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence(_Json):
+    """Where to look: the operation that suffered, what caused it, and what took the time."""
+
+    trace_id: str
+    parent_span_ids: tuple[str, ...]
+    cause_span_ids: tuple[str, ...]
+    offender_span_ids: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Bottleneck(_Json):
+    """One finding. The fingerprint names detector, service and operation and nothing that changes from run to run."""
+
+    fingerprint: str
+    detector: str
+    severity: str  # critical | high | medium | low
+    service: str
+    operation: str
+    sentence: str
+    impact: Impact
+    evidence: tuple[Evidence, ...]  # worst first
+    version: str | None = None  # added: the version it was found on
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # added: the figures behind the sentence
+
+
+@dataclasses.dataclass(frozen=True)
+class Predicted(_Json):
+    """What the change would save. `now`, `then`, `saving`, `low`, `high` are in `unit`; low..high is a 90 % range."""
+
+    metric: str
+    unit: str
+    now: float
+    then: float
+    saving: float
+    low: float
+    high: float
+    method: str
+    dimensions: Mapping[str, str] = dataclasses.field(default_factory=dict)  # added: which series of `metric`
+    saving_seconds_per_day: float | None = None  # added: what recommendations are ranked by
+
+
+@dataclasses.dataclass(frozen=True)
+class Recommendation(_Json):
+    fingerprint: str
+    for_: tuple[str, ...]
+    change: str
+    where: str
+    predicted: Predicted
+    verify: str
+    service: str | None = None  # added
+    version: str | None = None  # added: the version it was predicted on
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison(_Json):
+    """One metric in two groups of runs. `change`, `low`, `high` are relative (0.10 is 10 % more), as is the
+    minimum detectable effect; all None where there are too few runs."""
+
+    metric: str
+    dimensions: Mapping[str, str]
+    before: float | None
+    after: float | None
+    change: float | None
+    low: float | None
+    high: float | None
+    verdict: str  # better | worse | same | unknown
+    minimum_detectable_effect: float | None
+    runs_before: int
+    runs_after: int
+    unit: str = "s"  # added
+    reason: str = ""  # added
+    p_value: float | None = None  # added: after Benjamini-Hochberg over the whole report
+    before_group: str = ""  # added: the version, or the runs
+    after_group: str = ""  # added
+    contribution_s: float | None = None  # added: what the change is worth, per root operation or start; ranks the list
+
+
+@dataclasses.dataclass(frozen=True)
+class LedgerEntry(_Json):
+    """One prediction, and what a later version showed. Added."""
+
+    fingerprint: str
+    service: str
+    change: str
+    metric: str
+    dimensions: Mapping[str, str]
+    unit: str
+    made_on: str | None  # version
+    predicted: float  # saving
+    predicted_low: float
+    predicted_high: float
+    observed_on: str | None
+    observed: float | None
+    observed_low: float | None
+    observed_high: float | None
+    covered: bool | None  # predicted range and observed value agree; None while not observed
+    reason: str  # why it counts as observed, or why not yet
+
+
+@dataclasses.dataclass(frozen=True)
+class Ledger(_Json):
+    predictions: int
+    observed: int
+    covered: int
+    mean_absolute_percentage_error: float | None
+    entries: tuple[LedgerEntry, ...] = ()  # added
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked(_Json):
+    """Something that was looked at and is fine, with the figure that says so."""
+
+    what: str
+    because: str
+
+
+@dataclasses.dataclass(frozen=True)
+class NotJudged(_Json):
+    what: str
+    because: str
+
+
+@dataclasses.dataclass(frozen=True)
+class SpanEvent(_Json):
+    name: str
+    time_unix_nano: int
+    attributes: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class SpanLink(_Json):
+    trace_id: str
+    span_id: str
+    attributes: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class SpanStatus(_Json):
+    code: str  # Unset | Ok | Error
+    message: str
+
+
+@dataclasses.dataclass(frozen=True)
+class TraceSpan(_Json):
+    """One span. `self_time` is its time outside its children, `exclusive_critical_time` its own part of the critical
+    path, both in seconds."""
+
+    span_id: str
+    parent_span_id: str
+    name: str
+    service: str
+    kind: str
+    start_unix_nano: int
+    end_unix_nano: int
+    self_time: float
+    exclusive_critical_time: float
+    attributes: Mapping[str, str]
+    events: tuple[SpanEvent, ...]
+    links: tuple[SpanLink, ...]
+    status: SpanStatus
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment(_Json):
+    span_id: str
+    start_unix_nano: int
+    end_unix_nano: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Trace(_Json):
+    """One trace. Spans in order of start, parents before children; critical-path segments in time order, without
+    overlap, summing to the root's duration."""
+
+    trace_id: str
+    service: str
+    root: str
+    duration: float
+    complete: bool
+    problems: tuple[str, ...]
+    spans: tuple[TraceSpan, ...]
+    critical_path: tuple[Segment, ...]
+    spans_left_out: int = 0  # added: spans of the trace that are not listed here (a report lists the largest)
+
+    def _repr_html_(self) -> str:
+        from hubscope.analytics.render import html
+
+        return str(html.render_trace(self))
+
+
+@dataclasses.dataclass(frozen=True)
+class Report(_Json):
+    schema_version: int
+    generated_at: str
+    window: Window
+    services: tuple[str, ...]
+    summary: Summary
+    trends: tuple[Trend, ...]
+    bottlenecks: tuple[Bottleneck, ...]
+    recommendations: tuple[Recommendation, ...]
+    comparisons: tuple[Comparison, ...]
+    ledger: Ledger
+    checked_and_fine: tuple[Checked, ...]
+    could_not_judge: tuple[NotJudged, ...]
+    runs: tuple[Run, ...] = ()  # added
+    traces: tuple[Trace, ...] = ()  # added: the worst trace of each finding, for the waterfall
+    lake: str = ""  # added: where the data came from, as it was given
+
+    def trace(self, trace_id: str) -> Trace | None:
+        """The trace of that id, if the report carries it."""
+        return next((t for t in self.traces if t.trace_id == trace_id), None)
+
+    def _repr_html_(self) -> str:
+        from hubscope.analytics.render import html
+
+        return str(html.render(self))
+
+
+def json_schema(name: str) -> dict[str, Any]:
+    """The shipped JSON Schema: `report` or `trace`."""
+    text = resources.files("hubscope.analytics").joinpath("schema", f"{name}.schema.json").read_text("utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
