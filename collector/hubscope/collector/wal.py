@@ -1,0 +1,394 @@
+"""The write-ahead log: what was acknowledged is in here until every exporter has it.
+
+A log is a folder of numbered segments. `%016d.open` is being written; sealed, it is renamed to `%016d.wal` and never
+changes again. One sealed segment is one batch of the worker and one transaction of the lake, so a replay after a crash
+makes the same rows. Numbers start at 1, grow by 1 and are never reused: the next segment's `.open` file is made before
+the last one is sealed, so the folder always holds the highest number, also when every sealed segment is gone.
+
+A record is a 22-byte header and the payload, an OTLP Export…ServiceRequest in protobuf, decompressed:
+
+    magic "HSW1" | length u32 | crc32 u32 | signal u8 | flags u8 | received_unix_nano u64      (little-endian)
+
+The checksum covers signal, flags, received time and payload. `flags` is 0; a reader ignores it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from enum import IntEnum
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
+from zlib import crc32
+
+from hubscope.errors import LakeError
+
+MAGIC: Final = b"HSW1"
+HEADER: Final = struct.Struct("<4sIIBBQ")
+_CHECKED: Final = struct.Struct("<BBQ")  # the header's part that the checksum covers
+SEAL_AGE_S: Final = (
+    0.5  # queryable within 2 s of the acknowledgement: half a second here leaves 1.5 s to decode and write
+)
+SEAL_SIZE_BYTES: Final = 16 * 1024 * 1024  # bounds the worker's memory: decoded, 16 MiB of spans is about 150 MiB
+
+PREVIOUS: Final = "previous"  # the segment sealed last, under a second name
+
+_fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
+
+
+class Signal(IntEnum):
+    """What a payload is: ExportTraceServiceRequest, ExportMetricsServiceRequest or ExportLogsServiceRequest."""
+
+    TRACES = 1
+    METRICS = 2
+    LOGS = 3
+
+
+class Record(NamedTuple):
+    """One request as it was acknowledged. `payload` is OTLP protobuf, never compressed."""
+
+    signal: Signal
+    payload: bytes
+    received_unix_nano: int
+
+
+class DamagedSegmentError(LakeError):
+    """A sealed segment cannot be read from `offset` on: the disk changed what was written."""
+
+    def __init__(self, path: Path, offset: int, reason: str) -> None:
+        super().__init__(
+            f"{path}: damaged at byte {offset}: {reason}",
+            "the records before it were read; the rest of this segment is lost. Check the disk.",
+        )
+        self.path = path
+        self.offset = offset
+
+
+class Recovery(NamedTuple):
+    """What a writer found when it opened a log.
+
+    `last_records` are in the log, but a killed writer may not have answered for them: their senders may repeat them.
+    """
+
+    segments: int
+    torn_bytes: int
+    last_records: tuple[Record, ...]
+
+
+class SegmentFile(Protocol):
+    """What the writer needs of a file. Tests pass one that fails as a full disk does."""
+
+    def write(self, data: bytes) -> None: ...
+    def sync(self) -> None: ...
+    def truncate(self, size_bytes: int) -> None: ...
+    def close(self) -> None: ...
+
+
+class _OsFile:
+    """A segment on disk, readable by its owner alone."""
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o600)
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:  # a nearly full disk takes a part, then fails
+            view = view[os.write(self._fd, view) :]
+
+    def sync(self) -> None:
+        _fdatasync(self._fd)
+
+    def truncate(self, size_bytes: int) -> None:
+        os.ftruncate(self._fd, size_bytes)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def encode(record: Record) -> bytes:
+    """One record as it stands in a segment."""
+    checked = _CHECKED.pack(record.signal, 0, record.received_unix_nano)
+    checksum = crc32(record.payload, crc32(checked))
+    return (
+        HEADER.pack(MAGIC, len(record.payload), checksum, record.signal, 0, record.received_unix_nano) + record.payload
+    )
+
+
+def segment_number(path: Path) -> int:
+    """The number of a segment, sealed or open."""
+    return int(path.stem)
+
+
+def sealed_segments(directory: Path) -> list[Path]:
+    """Every sealed segment, oldest first. Empty where there is no log yet."""
+    return _listed(directory, ".wal")
+
+
+def open_segments(directory: Path) -> list[Path]:
+    """Segments being written, or left by a collector that was killed. One, or two in the middle of sealing."""
+    return _listed(directory, ".open")
+
+
+def log_size_bytes(directory: Path) -> int:
+    """Bytes of all segments; a segment that vanishes meanwhile counts as nothing."""
+    size_bytes = 0
+    with contextlib.suppress(FileNotFoundError):
+        for entry in os.scandir(directory):
+            if entry.name != PREVIOUS:  # a second name of a segment, not a second copy
+                with contextlib.suppress(FileNotFoundError):
+                    size_bytes += entry.stat().st_size
+    return size_bytes
+
+
+def read_segment(path: Path) -> Iterator[Record]:
+    """The records of a sealed segment in the order of their acknowledgement.
+
+    Raises DamagedSegmentError at the first record whose checksum is wrong, after all the good ones before it, and
+    LakeError for a segment of a newer version.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise LakeError(f"{path}: {error.strerror}", "is the disk there, and the folder yours?") from error
+    offset = 0
+    while offset < len(data):
+        found = _record_at(data, offset, path)
+        if isinstance(found, str):
+            raise DamagedSegmentError(path, offset, found)
+        yield found
+        offset += HEADER.size + len(found.payload)
+
+
+def remove_segment(path: Path) -> None:
+    """Delete a sealed segment that every exporter has. Done twice is done."""
+    path.unlink(missing_ok=True)
+
+
+class SegmentWriter:
+    """The one writer of a log. Not thread-safe: one thread at a time calls it.
+
+    `at_least` is the lowest number the next segment may have: above every exporter's cursor, so that a log folder that
+    was deleted by hand does not give a number that the lake has already.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        at_least: int = 1,
+        seal_age_s: float = SEAL_AGE_S,
+        seal_size_bytes: int = SEAL_SIZE_BYTES,
+        open_file: Callable[[Path], SegmentFile] = _OsFile,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.directory = directory
+        self.sealed = 0  # segments sealed by this writer
+        self.last_sealed_unix_nano = 0
+        self._seal_age_s = seal_age_s
+        self._seal_size_bytes = seal_size_bytes
+        self._open_file = open_file
+        self._clock = clock
+        self._file: SegmentFile | None = None
+        self._size_bytes = 0  # of the open segment, all of it on disk
+        self._first_append_s = 0.0
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.recovery = _recover(directory)
+        self._number = max([at_least, *(segment_number(p) + 1 for p in sealed_segments(directory)[-1:])])
+        left = open_segments(directory)  # all empty after the recovery: they only keep the number
+        self._number = max([self._number, *(segment_number(path) for path in left)])
+        self._start()
+        for path in left:
+            if path != self._path():
+                path.unlink()
+
+    @property
+    def segment(self) -> int:
+        """The number of the segment that the next record goes into."""
+        return self._number
+
+    @property
+    def open_bytes(self) -> int:
+        """Bytes in the open segment, all of them on disk."""
+        return self._size_bytes
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Write the records and make them durable: when this returns, they survive the machine's loss of power.
+
+        Raises OSError (a full disk, a broken one); then none of the records is in the log, and the next call may succeed.
+        """
+        if not records:
+            return
+        file = self._file or self._start()
+        data = b"".join([encode(record) for record in records])
+        try:
+            file.write(data)
+            file.sync()
+        except OSError:
+            self._give_up_tail(file)
+            raise
+        if not self._size_bytes:
+            self._first_append_s = self._clock()
+        self._size_bytes += len(data)
+
+    def due(self) -> bool:
+        """Whether the open segment is old or large enough to be sealed."""
+        if not self._size_bytes:
+            return False
+        return self._size_bytes >= self._seal_size_bytes or self._clock() - self._first_append_s >= self._seal_age_s
+
+    def seal(self) -> int | None:
+        """Hand the open segment to the worker. Returns its number, or None when it was empty."""
+        if not self._size_bytes:
+            return None
+        sealed, path = self._number, self._path()
+        self._let_go()
+        size_bytes, self._size_bytes, self._number = self._size_bytes, 0, sealed + 1
+        with contextlib.suppress(
+            OSError
+        ):  # a full disk: the worker frees it, and the cursors keep the number meanwhile
+            self._start()
+        try:
+            path.rename(path.with_suffix(".wal"))
+        except OSError:
+            self._let_go()
+            self._size_bytes, self._number = size_bytes, sealed
+            raise
+        self._keep_for_recovery(path.with_suffix(".wal"))
+        self.sealed += 1
+        self.last_sealed_unix_nano = time.time_ns()
+        return sealed
+
+    def close(self) -> None:
+        """Seal what is there and let go of the log. Everything was acknowledged, so nothing is kept for a recovery."""
+        self.seal()
+        self._let_go()
+        (self.directory / PREVIOUS).unlink(missing_ok=True)
+
+    def _path(self) -> Path:
+        return self.directory / f"{self._number:016d}.open"
+
+    def _start(self) -> SegmentFile:
+        """Open the current segment, without what a failed write may have left behind its last durable byte."""
+        file = self._open_file(self._path())
+        try:
+            file.truncate(self._size_bytes)
+            sync_directory(self.directory)
+        except OSError:
+            file.close()
+            raise
+        self._file = file
+        return file
+
+    def _let_go(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _keep_for_recovery(self, sealed: Path) -> None:
+        """A second name for the segment sealed last: the worker may delete the first before the answers are out."""
+        previous = self.directory / PREVIOUS
+        with contextlib.suppress(
+            OSError
+        ):  # a file system without links: after a crash a client's retry may count twice
+            previous.unlink(missing_ok=True)
+            os.link(sealed, previous)
+
+    def _give_up_tail(self, file: SegmentFile) -> None:
+        """After a failed write or sync: cut the file back to what is known to be on disk; go on in a new descriptor.
+
+        The kernel may drop dirty pages after a failed sync and report success on the next one, so the descriptor is
+        not used again.
+        """
+        with contextlib.suppress(OSError):
+            file.truncate(self._size_bytes)
+        with contextlib.suppress(OSError):
+            file.close()
+        self._file = None
+
+
+def _recover(directory: Path) -> Recovery:
+    """Cut torn tails and seal what a killed writer left.
+
+    A torn record was never acknowledged: the answer goes out after the sync.
+    """
+    segments = torn_bytes = 0
+    last: tuple[Record, ...] = ()
+    previous = directory / PREVIOUS
+    if previous.exists():
+        with contextlib.suppress(LakeError):
+            last = tuple(read_segment(previous))
+        previous.unlink()
+    opened = open_segments(directory)
+    for path in opened:
+        data = path.read_bytes()
+        records: list[Record] = []
+        offset = 0
+        while offset < len(data):
+            found = _record_at(data, offset, path)
+            if isinstance(found, str):
+                break
+            records.append(found)
+            offset += HEADER.size + len(found.payload)
+        if offset < len(data):
+            torn_bytes += len(data) - offset
+            fd = os.open(path, os.O_WRONLY)
+            try:
+                os.ftruncate(fd, offset)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        if records:
+            if path == opened[-1]:
+                (directory / f"{segment_number(path) + 1:016d}.open").touch(mode=0o600)
+            path.rename(path.with_suffix(".wal"))
+            segments += 1
+            last += tuple(records)
+    sync_directory(directory)
+    return Recovery(segments, torn_bytes, last)
+
+
+def _record_at(data: bytes, offset: int, path: Path) -> Record | str:
+    """The record at `offset`, or why there is none."""
+    if len(data) - offset < HEADER.size:
+        return "a header was cut off"
+    magic, length, checksum, signal, flags, received_unix_nano = HEADER.unpack_from(data, offset)
+    if magic != MAGIC:
+        if magic[:3] == MAGIC[:3] and chr(magic[3]).isdigit() and magic[3] > MAGIC[3]:
+            raise LakeError(
+                f"{path}: written by a newer hubscope (log version {chr(magic[3])}, this one reads {chr(MAGIC[3])})",
+                "start the newer version once and stop it: it empties the log into the lake",
+            )
+        return "no record starts here"
+    start = offset + HEADER.size
+    payload = data[start : start + length]
+    if len(payload) < length:
+        return f"a record of {length} B was cut off after {len(payload)} B"
+    if crc32(payload, crc32(_CHECKED.pack(signal, flags, received_unix_nano))) != checksum:
+        return "the checksum is wrong"
+    try:
+        return Record(Signal(signal), payload, received_unix_nano)
+    except ValueError:
+        return f"unknown signal {signal}"
+
+
+def _listed(directory: Path, suffix: str) -> list[Path]:
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    stems = (name.removesuffix(suffix) for name in names if name.endswith(suffix))
+    return [directory / f"{stem}{suffix}" for stem in sorted((s for s in stems if s.isdigit()), key=int)]
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a folder durable. Windows has no such call and does it by itself."""
+    if os.name == "nt":
+        return
+    fd = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
