@@ -30,6 +30,10 @@ SUMMARY: Final = "otel_metrics_summary"
 
 PARTITION: Final = "Date"
 
+# The lake's integers are signed. A number above 2^63-1 (times and counts are unsigned in OTLP) reads 2^63-1 in its
+# column, and exactly, as decimal text, as the row's attribute of this prefix and the column's name.
+EXACT_PREFIX: Final = "hub.exact."
+
 _time = pa.timestamp("us", tz="UTC")
 _map = pa.map_(pa.string(), pa.string())
 _hot = [pa.field(column, pa.string()) for column in HOT_COLUMNS.values()]  # null where the attribute is absent

@@ -1,0 +1,99 @@
+"""Attribute lists as the lake's maps and hot columns, by whole columns.
+
+A key that stands twice in one list (the specification forbids it, senders do it) keeps its last value: a map with a
+key twice cannot be read by DuckDB.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hubscope.collector.decode_values import STRING, texts
+
+MAP: Final = pa.map_(pa.string(), pa.string())
+
+
+class Attributes(NamedTuple):
+    """The attribute lists of `rows` rows, flattened: entry i belongs to row `parents[i]`."""
+
+    rows: int
+    values: pa.MapArray  # key -> text, one map a row
+    types: pa.MapArray  # key -> type, of the values that are no strings
+    parents: Any  # int64[entries], ascending
+    codes: Any  # int32[entries], into keys
+    keys: pa.StringArray  # the distinct keys
+    texts: pa.StringArray  # [entries]
+
+    def column(self, key: str) -> pa.StringArray:
+        """The value of one attribute for every row, null where the row has none."""
+        code = self.keys.index(key).as_py()
+        if code < 0:
+            return pa.nulls(self.rows, pa.string())
+        entries = np.flatnonzero(self.codes == code)
+        index = np.full(self.rows, -1, dtype=np.int64)
+        index[self.parents[entries]] = entries
+        return self.texts.take(pa.array(index, mask=index < 0))
+
+    def sizes_bytes(self) -> Any:
+        """Bytes of keys and values of each row: int64[rows]."""
+        lengths = pc.add(pc.binary_length(self.texts), pc.binary_length(self.keys).take(pa.array(self.codes)))
+        return np.bincount(self.parents, weights=lengths.to_numpy(), minlength=self.rows).astype(np.int64)
+
+    def with_extra(self, extra: dict[int, dict[str, str]]) -> tuple[pa.MapArray, pa.MapArray]:
+        """Both maps with integers added to a few rows: row -> key -> decimal text. For values an int64 cannot hold."""
+        if not extra:
+            return self.values, self.types
+        values, types = self.values.to_pylist(), self.types.to_pylist()
+        for row, entries in extra.items():
+            values[row] += entries.items()
+            types[row] += [(key, "array" if text.startswith("[") else "int") for key, text in entries.items()]
+        return pa.array(values, MAP), pa.array(types, MAP)
+
+
+def attributes(lists: pa.ListArray) -> Attributes:
+    """The maps of a column of `repeated KeyValue`, as ptars gives it. Null lists count as empty.
+
+    Raises OverlappingKindsError as `texts` does.
+    """
+    rows = len(lists)
+    entries = lists.flatten()
+    lengths = pc.fill_null(lists.value_lengths(), 0).to_numpy()
+    parents = np.repeat(np.arange(rows, dtype=np.int64), lengths)
+    encoded = entries.field("key").dictionary_encode()
+    keys, codes = encoded.dictionary, encoded.indices.to_numpy()
+    kept = _last_of_each(parents, codes, max(len(keys), 1))
+    if kept is not None:
+        entries = entries.take(pa.array(kept))
+        parents, codes = parents[kept], codes[kept]
+    text, types = texts(entries.field("value"))
+    if types is None:
+        typed_map = _map(rows, parents[:0], pa.array([], pa.string()), pa.array([], pa.string()))
+    else:
+        typed = pc.not_equal(types, STRING)
+        typed_map = _map(
+            rows,
+            parents[typed.to_numpy(zero_copy_only=False)],
+            entries.field("key").filter(typed),
+            types.filter(typed),
+        )
+    return Attributes(rows, _map(rows, parents, entries.field("key"), text), typed_map, parents, codes, keys, text)
+
+
+def _last_of_each(parents: Any, codes: Any, key_count: int) -> Any:
+    """Indices that keep the last entry of each (row, key), or None where no key stands twice."""
+    combined = parents * key_count + codes
+    ordered = np.sort(combined)
+    if not (ordered[1:] == ordered[:-1]).any():
+        return None
+    _, first_from_the_end = np.unique(combined[::-1], return_index=True)
+    return np.sort(len(combined) - 1 - first_from_the_end)
+
+
+def _map(rows: int, parents: Any, keys: pa.Array, values: pa.Array) -> pa.MapArray:
+    offsets = np.zeros(rows + 1, dtype=np.int32)
+    np.cumsum(np.bincount(parents, minlength=rows), out=offsets[1:])
+    return pa.MapArray.from_arrays(pa.array(offsets), keys, values)
