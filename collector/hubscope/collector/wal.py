@@ -217,7 +217,7 @@ class SegmentWriter:
     def append(self, records: Sequence[Record]) -> None:
         """Write the records and make them durable: when this returns, they survive the machine's loss of power.
 
-        Raises OSError (a full disk, a broken one); then none of the records is in the log, and the next call may succeed.
+        Raises OSError (a full or broken disk); then none of the records is in the log, and a later call may succeed.
         """
         if not records:
             return

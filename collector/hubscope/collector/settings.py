@@ -1,0 +1,369 @@
+"""What the collector is told: command-line flags over a configuration file over defaults, checked as a whole.
+
+Every key stands once, in `KEYS`, with how its text is read and its default. All problems are reported at once, each
+with its path; a key that does not exist is named with the nearest one that does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from hubscope.collector import values
+from hubscope.collector.config_file import read_config
+from hubscope.collector.values import MIB_BYTES, Address
+from hubscope.errors import ConfigError
+
+DEFAULT_GRPC: Final = Address("127.0.0.1", 4317)
+DEFAULT_HTTP: Final = Address("127.0.0.1", 4318)
+DEFAULT_TELEMETRY: Final = Address("127.0.0.1", 8888)
+
+
+@dataclass(frozen=True)
+class Security:
+    """Who may send. Empty strings and tuples switch a part off."""
+
+    cert_file: str = ""  # PEM; with key_file: TLS on both receivers
+    key_file: str = ""
+    client_ca_file: str = ""  # PEM; mutual TLS: only clients whose certificate it signed
+    bearer_tokens: tuple[str, ...] = ()  # any of them, as `authorization: Bearer …`
+    cors_allowed_origins: tuple[str, ...] = ()  # browsers' origins, exactly as they send them; `*` is any
+    insecure: bool = False  # binding beyond loopback without TLS or tokens is meant
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of what the front takes before it answers "later"."""
+
+    request_size_bytes: int = 64 * MIB_BYTES  # of one request, after decompression
+    waiting_size_bytes: int = 128 * MIB_BYTES  # of requests that wait for the disk together
+    log_size_bytes: int = 2048 * MIB_BYTES  # of the write-ahead log: what a stopped worker or destination may pile up
+    free_disk_bytes: int = 256 * MIB_BYTES  # left free, so that the worker can still empty the log into the lake
+
+
+@dataclass(frozen=True)
+class Forward:
+    """One OTLP destination. http(s)://host:4317 and grpc(s):// mean gRPC; any other http(s) URL means OTLP/HTTP."""
+
+    name: str
+    url: str
+    headers: tuple[tuple[str, str], ...] = ()
+    timeout_s: float = 10.0
+
+
+@dataclass(frozen=True)
+class CollectorSettings:
+    """Everything the collector's processes are told, and all of it."""
+
+    lake: str  # a folder or a URL
+    state_dir: str
+    grpc: Address = DEFAULT_GRPC
+    http: Address = DEFAULT_HTTP
+    telemetry: Address = DEFAULT_TELEMETRY
+    forward: tuple[Forward, ...] = ()
+    rules_path: str | None = None
+    flush_interval_s: float = 0.5  # age at which a segment goes to the worker: one lake transaction each
+    segment_size_bytes: int = 16 * MIB_BYTES  # or its size, whichever comes first
+    stop_grace_s: float = 10.0  # for the worker to empty the log at a stop; what is left waits for the next start
+    stop_without_leases: bool = False  # stop when no program that started this collector is alive
+    limits: Limits = Limits()
+    security: Security = Security()
+
+    @property
+    def wal_dir(self) -> Path:
+        return Path(self.state_dir) / "wal"
+
+    def to_json(self) -> str:
+        """One line that `from_json` reads back. Holds tokens and headers: for a file that only its owner reads."""
+        return json.dumps(asdict(self))
+
+
+def from_json(text: str) -> CollectorSettings:
+    """The settings that `to_json` wrote. `@PATH` reads them from a file: a command line is visible to everybody."""
+    raw = json.loads(Path(text[1:]).read_text("utf-8") if text.startswith("@") else text)
+    for key in ("grpc", "http", "telemetry"):
+        raw[key] = Address(*raw[key])
+    raw["forward"] = tuple(
+        Forward(**{**f, "headers": tuple((name, value) for name, value in f["headers"])}) for f in raw["forward"]
+    )
+    raw["limits"] = Limits(**raw["limits"])
+    lists = {key: tuple(value) for key, value in raw["security"].items() if isinstance(value, list)}
+    raw["security"] = Security(**{**raw["security"], **lists})
+    return CollectorSettings(**raw)
+
+
+class Key(NamedTuple):
+    """One key of the configuration file. `read` raises ValueError with what the value must be."""
+
+    path: str
+    read: Callable[[Any], Any]
+    field: str  # of CollectorSettings, or `limits.…`, `security.…`
+    brief: str
+
+
+KEYS: Final[tuple[Key, ...]] = (
+    Key("lake", values.text, "lake", "Folder or URL of the lake."),
+    Key(
+        "state",
+        values.path,
+        "state_dir",
+        "Folder of the log, cursors and dead letters; beside a local lake by default.",
+    ),
+    Key("rules", values.existing_file, "rules_path", "TOML file that overlays the shipped KPIs and quotas."),
+    Key("receivers.grpc.endpoint", values.address, "grpc", "OTLP/gRPC, 127.0.0.1:4317 by default."),
+    Key("receivers.http.endpoint", values.address, "http", "OTLP/HTTP, 127.0.0.1:4318 by default."),
+    Key("receivers.max_request_size", values.positive_size, "limits.request_size_bytes", "After decompression."),
+    Key(
+        "receivers.max_waiting_size",
+        values.positive_size,
+        "limits.waiting_size_bytes",
+        "Requests waiting for the disk.",
+    ),
+    Key("receivers.tls.cert_file", values.existing_file, "security.cert_file", "PEM certificate of both receivers."),
+    Key("receivers.tls.key_file", values.existing_file, "security.key_file", "Its PEM key."),
+    Key("receivers.tls.client_ca_file", values.existing_file, "security.client_ca_file", "Mutual TLS."),
+    Key("receivers.auth.bearer_tokens", values.texts, "security.bearer_tokens", "Any of them lets a sender in."),
+    Key("receivers.cors.allowed_origins", values.texts, "security.cors_allowed_origins", "Browsers' origins."),
+    Key("receivers.insecure", values.boolean, "security.insecure", "Bind beyond loopback without TLS or tokens."),
+    Key("log.max_size", values.positive_size, "limits.log_size_bytes", "Beyond it senders are told to come later."),
+    Key("log.min_free_disk", values.size, "limits.free_disk_bytes", "The same when the disk has less room than this."),
+    Key("log.segment_size", values.positive_size, "segment_size_bytes", "Largest piece that the worker takes at once."),
+    Key("exporters.lake.flush_interval", values.positive_duration, "flush_interval_s", "One lake transaction each."),
+    Key("telemetry.endpoint", values.address, "telemetry", "/metrics and /healthz, 127.0.0.1:8888 by default."),
+    Key("shutdown.grace", values.duration, "stop_grace_s", "For the worker to empty the log at a stop."),
+)
+FORWARD: Final = "exporters.forward"  # a list of tables, or of URLs
+
+FLAGS: Final[Mapping[str, str]] = {
+    "--lake": "lake",
+    "--state": "state",
+    "--rules": "rules",
+    "--grpc": "receivers.grpc.endpoint",
+    "--http": "receivers.http.endpoint",
+    "--telemetry": "telemetry.endpoint",
+    "--insecure": "receivers.insecure",
+}
+
+
+def load(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    config_path: str | None = None,
+    forward: tuple[str, ...] = (),
+    default_lake: str | None = None,
+    stop_without_leases: bool = False,
+    environment: Mapping[str, str] = os.environ,
+) -> CollectorSettings:
+    """The settings from flags (keys of `FLAGS`; None is "not given"), file and defaults.
+
+    Raises ConfigError with every problem of all of them, each beginning with its flag or its path in the file.
+    """
+    problems: list[str] = []
+    raw = read_config(config_path, environment, problems) if config_path else {}
+    forward_raw = _take(raw, FORWARD)
+    found: dict[str, Any] = {}
+    for path, value in _flatten(raw):
+        key = next((k for k in KEYS if k.path == path), None)
+        if key is None:
+            problems.append(f"{path}: there is no such key{_nearest(path)}")
+        else:
+            _read(key, value, path, found, problems)
+    for flag, path in FLAGS.items():
+        value = (flags or {}).get(flag)
+        if value is not None:
+            _read(next(k for k in KEYS if k.path == path), value, flag, found, problems)
+    destinations = [*_file_destinations(forward_raw, problems), *_flag_destinations(forward, problems)]
+    names = [d.name for d in destinations]
+    for name in sorted({n for n in names if names.count(n) > 1}):
+        problems.append(
+            f"{FORWARD}: the name {name!r} stands {names.count(name)} times; each destination needs its own"
+        )
+    settings = _build(found, tuple(destinations), default_lake, stop_without_leases, problems)
+    problems.extend(_contradictions(settings))
+    if problems:
+        raise ConfigError(
+            f"the collector's configuration has {len(problems)} problem{'s' * (len(problems) > 1)}:",
+            "`hubscope collect --help` shows every flag; `--check` validates without starting.",
+            tuple(problems),
+        )
+    return settings
+
+
+def _read(key: Key, value: Any, where: str, found: dict[str, Any], problems: list[str]) -> None:
+    try:
+        found[key.field] = key.read(value)
+    except ValueError as error:
+        problems.append(f"{where}: {error}")
+
+
+def _build(
+    found: dict[str, Any],
+    destinations: tuple[Forward, ...],
+    default_lake: str | None,
+    stop_without_leases: bool,
+    problems: list[str],
+) -> CollectorSettings:
+    """The settings from what could be read; what could not keeps its default, and stands among the problems."""
+    lake = found.pop("lake", None) or default_lake or ""
+    if not lake:
+        problems.append("lake: must say where the lake is (--lake PATH, or HUBSCOPE_LAKE)")
+    is_url = "://" in lake
+    if lake and not is_url:
+        lake = os.path.abspath(os.path.expanduser(lake))
+        if os.path.exists(lake) and not os.path.isdir(lake):
+            problems.append(f"lake: {lake} is a file; the lake is a folder")
+    state_dir = found.pop("state_dir", "")
+    if not state_dir:
+        if is_url:
+            problems.append(f"state: must be given, because the lake is a URL ({lake}): the log needs a local folder")
+        state_dir = os.path.join(lake, ".state")
+    nested: dict[str, dict[str, Any]] = {"limits": {}, "security": {}}
+    plain: dict[str, Any] = {}
+    for field, value in found.items():
+        group, _, name = field.rpartition(".")
+        (nested[group] if group else plain)[name] = value
+    return replace(
+        CollectorSettings(lake=lake, state_dir=state_dir),
+        forward=destinations,
+        stop_without_leases=stop_without_leases,
+        limits=Limits(**nested["limits"]),
+        security=Security(**nested["security"]),
+        **plain,
+    )
+
+
+def _contradictions(settings: CollectorSettings) -> list[str]:
+    """What is wrong only in combination."""
+    problems: list[str] = []
+    security = settings.security
+    if bool(security.cert_file) != bool(security.key_file):
+        missing = "key_file" if security.cert_file else "cert_file"
+        problems.append(f"receivers.tls.{missing}: must be given too: TLS needs a certificate and its key")
+    if security.client_ca_file and not security.cert_file:
+        problems.append("receivers.tls.cert_file: must be given too: mutual TLS needs the server's certificate")
+    guarded = bool(security.cert_file or security.bearer_tokens)
+    places = (
+        ("receivers.grpc.endpoint", "--grpc", settings.grpc, guarded),
+        ("receivers.http.endpoint", "--http", settings.http, guarded),
+        ("telemetry.endpoint", "--telemetry", settings.telemetry, bool(security.bearer_tokens)),
+    )
+    for path, flag, address, safe in places:
+        if not safe and not security.insecure and not values.is_loopback(address.host):
+            problems.append(
+                f"{path} ({flag}): {address} can be reached from other machines, with neither TLS nor bearer tokens; "
+                "configure one, or say --insecure if that is meant"
+            )
+    for index, (path, flag, address, _) in enumerate(places):
+        for other_path, _, other, _ in places[:index]:
+            if address.port and address == other:
+                problems.append(f"{path} ({flag}): {address} is taken by {other_path}; each needs its own port")
+    own = {(a.host, a.port) for _, _, a, _ in places}
+    for destination in settings.forward:
+        url = urlsplit(destination.url)
+        host = "127.0.0.1" if url.hostname == "localhost" else url.hostname
+        if (host, url.port) in own:
+            problems.append(
+                f"{FORWARD}: {destination.url} is this collector itself; it would send everything in a circle"
+            )
+    if settings.limits.waiting_size_bytes < settings.limits.request_size_bytes:
+        problems.append(
+            f"receivers.max_waiting_size: must be at least receivers.max_request_size "
+            f"({settings.limits.request_size_bytes} B), got {settings.limits.waiting_size_bytes} B"
+        )
+    return problems
+
+
+def _file_destinations(raw: Any, problems: list[str]) -> list[Forward]:
+    if raw is None:
+        return []
+    if not isinstance(raw, list):
+        problems.append(f"{FORWARD}: must be a list of destinations, got {values.shown(raw)}")
+        return []
+    known = {
+        "name": values.text,
+        "url": values.otlp_url,
+        "headers": values.headers,
+        "timeout": values.positive_duration,
+    }
+    destinations: list[Forward] = []
+    for index, entry in enumerate(raw):
+        path = f"{FORWARD}[{index}]"
+        if isinstance(entry, str):
+            entry = {"url": entry}
+        if not isinstance(entry, dict):
+            problems.append(f"{path}: must be a URL or a table with url, got {values.shown(entry)}")
+            continue
+        read: dict[str, Any] = {}
+        for name, value in entry.items():
+            if name not in known:
+                near = get_close_matches(str(name), known, n=1, cutoff=0.5)
+                problems.append(f"{path}.{name}: there is no such key" + (f"; did you mean {near[0]}?" if near else ""))
+                continue
+            try:
+                read[name] = known[name](value)
+            except ValueError as error:
+                problems.append(f"{path}.{name}: {error}")
+        if "url" not in entry:
+            problems.append(f"{path}.url: must be given")
+        if "url" in read:
+            destinations.append(
+                Forward(
+                    name=read.get("name", destination_name(read["url"])),
+                    url=read["url"],
+                    headers=read.get("headers", ()),
+                    timeout_s=read.get("timeout", Forward.timeout_s),
+                )
+            )
+    return destinations
+
+
+def _flag_destinations(urls: tuple[str, ...], problems: list[str]) -> list[Forward]:
+    destinations: list[Forward] = []
+    for url in urls:
+        try:
+            destinations.append(Forward(destination_name(values.otlp_url(url)), url))
+        except ValueError as error:
+            problems.append(f"--forward: {error}")
+    return destinations
+
+
+def destination_name(url: str) -> str:
+    """The name of a destination that was given none: what its cursor, its metrics and its log lines are called."""
+    parts = urlsplit(url)
+    path = parts.path.strip("/").replace("/", "-")
+    return f"otlp-{parts.hostname}-{parts.port or 'default'}" + (f"-{path}" if path else "")
+
+
+def _flatten(raw: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """(dotted path, value) of every leaf; a table that is empty or null says nothing."""
+    leaves: list[tuple[str, Any]] = []
+    for name, value in raw.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, dict):
+            leaves.extend(_flatten(value, f"{path}."))
+        elif value is not None or any(k.path == path for k in KEYS):
+            leaves.append((path, value))
+    return leaves
+
+
+def _take(raw: dict[str, Any], path: str) -> Any:
+    """Remove and return what stands at a dotted path; None where nothing does."""
+    *tables, last = path.split(".")
+    node: Any = raw
+    for name in tables:
+        node = node.get(name) if isinstance(node, dict) else None
+    return node.pop(last, None) if isinstance(node, dict) else None
+
+
+def _nearest(path: str) -> str:
+    known = [k.path for k in KEYS] + [FORWARD]
+    near = get_close_matches(path, known, n=1, cutoff=0.5) or [
+        k for k in known if k.rpartition(".")[2] == path.rpartition(".")[2]
+    ]
+    return f"; did you mean {near[0]}?" if near else f"; the keys are {', '.join(known)}"

@@ -1,0 +1,185 @@
+"""How one configuration value is read from what a flag, YAML or TOML gives.
+
+Each function takes the raw value and returns the typed one, or raises ValueError with what it must be and what was got.
+Numbers and booleans may come as text, because `${env:NAME}` always does.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+import re
+from typing import Any, Final, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+MIB_BYTES: Final = 1024 * 1024
+
+_SIZES: Final = {
+    "": 1, "B": 1,
+    "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+    "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40,
+}  # fmt: skip
+_DURATIONS_S: Final = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_NUMBER_AND_UNIT: Final = re.compile(r"\s*([+-]?\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
+
+T = TypeVar("T")
+
+
+class Address(NamedTuple):
+    """Where a socket listens. Port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def shown(value: Any) -> str:
+    """A value as an error quotes it: short, whatever was given."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def text(value: Any) -> str:
+    """A text that is not empty."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"must be a text, got {shown(value)}")
+    return value
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    """One text, or a list of them."""
+    return tuple(text(v) for v in value) if isinstance(value, list) else (text(value),)
+
+
+def path(value: Any) -> str:
+    """A path, made absolute."""
+    return os.path.abspath(os.path.expanduser(text(value)))
+
+
+def existing_file(value: Any) -> str:
+    """The absolute path of a file that can be read."""
+    found = path(value)
+    if not os.path.isfile(found):
+        raise ValueError(f"there is no file {found}")
+    if not os.access(found, os.R_OK):
+        raise ValueError(f"{found} cannot be read by this user")
+    return found
+
+
+def boolean(value: Any) -> bool:
+    """true or false."""
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if not isinstance(value, bool):
+        raise ValueError(f"must be true or false, got {shown(value)}")
+    return value
+
+
+def address(value: Any) -> Address:
+    """HOST:PORT; a host alone is refused, a port alone means loopback. IPv6 in brackets."""
+    wanted = "must be HOST:PORT, such as 127.0.0.1:4317"
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise ValueError(f"{wanted}, got {shown(value)}")
+    host, colon, port = value.strip().rpartition(":")
+    if not colon and port.isdigit():
+        host = "127.0.0.1"
+    host = host or ("127.0.0.1" if value.strip().startswith(":") else "")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"{wanted}; an IPv6 address stands in brackets, [::1]:4317; got {shown(value)}")
+    if not host or not port.isascii() or not port.isdigit() or any(c in host for c in "/ @"):
+        raise ValueError(f"{wanted}, got {shown(value)}")
+    if int(port) > 65535:
+        raise ValueError(f"the port must be 0 to 65535, got {port}")
+    return Address("127.0.0.1" if host == "localhost" else host, int(port))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def size(value: Any) -> int:
+    """Bytes, from a number or a text such as `64 MiB`."""
+    number, unit = _number_and_unit(value, "a size such as 64 MiB")
+    if unit.upper() not in _SIZES:
+        raise ValueError(
+            f"must be a size such as 64 MiB, got the unit {unit!r}; known are B, KB, MB, GB, KiB, MiB, GiB"
+        )
+    size_bytes = int(number * _SIZES[unit.upper()])
+    if size_bytes < 0:
+        raise ValueError(f"must be >= 0 B, got {shown(value)}")
+    return size_bytes
+
+
+def positive_size(value: Any) -> int:
+    """A size of at least one byte."""
+    size_bytes = size(value)
+    if not size_bytes:
+        raise ValueError(f"must be > 0 B, got {shown(value)}")
+    return size_bytes
+
+
+def duration(value: Any) -> float:
+    """Seconds, from a number or a text such as `500ms`."""
+    number, unit = _number_and_unit(value, "a duration such as 500ms or 2s")
+    if unit not in _DURATIONS_S:
+        raise ValueError(f"must be a duration such as 500ms or 2s, got the unit {unit!r}; known are ms, s, m, h")
+    if number < 0:
+        raise ValueError(f"must be >= 0 s, got {value}")
+    return number * _DURATIONS_S[unit]
+
+
+def positive_duration(value: Any) -> float:
+    """A duration above 0."""
+    number, _ = _number_and_unit(value, "a duration such as 500ms or 2s")
+    if number <= 0:
+        raise ValueError(f"must be > 0 s, got {value}")
+    return duration(value)
+
+
+def headers(value: Any) -> tuple[tuple[str, str], ...]:
+    """A table of header names to texts."""
+    if not isinstance(value, dict):
+        raise ValueError(f"must be a table of names and texts, got {shown(value)}")
+    pairs: list[tuple[str, str]] = []
+    for name, content in value.items():
+        if not isinstance(content, str) or any(c in content or c in str(name) for c in "\r\n"):
+            raise ValueError(f"{name}: must be a text without line breaks")  # never quoted: it may be a secret
+        pairs.append((str(name).lower(), content))
+    return tuple(pairs)
+
+
+def otlp_url(value: Any) -> str:
+    """The URL of an OTLP destination."""
+    wanted = "must be a URL such as http://127.0.0.1:4317 (gRPC) or http://host:4318 (HTTP)"
+    parts = urlsplit(text(value))
+    if parts.scheme not in ("http", "https", "grpc", "grpcs") or not parts.hostname:
+        raise ValueError(f"{wanted}, got {shown(value)}")
+    try:
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"the port must be 1 to 65535, got {shown(value)}") from None
+    if port is None and parts.scheme.startswith("grpc"):
+        raise ValueError(f"{wanted}; gRPC needs a port, got {shown(value)}")
+    if parts.username or parts.password:
+        raise ValueError("must not hold a password; give it as a header")
+    return str(value)
+
+
+def _number_and_unit(value: Any, wanted: str) -> tuple[float, str]:
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value), ""
+    found = _NUMBER_AND_UNIT.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(f"must be {wanted}, got {shown(value)}")
+    return float(found[1]), found[2]

@@ -1,0 +1,213 @@
+"""Settings: flags over file over defaults, every problem at once with its path, variables put in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hubscope.collector import settings as collector_settings
+from hubscope.collector import values
+from hubscope.collector.settings import CollectorSettings, Forward, Limits, Security, from_json, load
+from hubscope.collector.values import Address
+from hubscope.errors import ConfigError, status_of
+
+
+def problems_of(tmp_path: Path, name: str, content: str, **more: Any) -> tuple[str, ...]:
+    """The problems that a configuration file has."""
+    (tmp_path / name).write_text(content, "utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load(config_path=str(tmp_path / name), default_lake=str(tmp_path / "lake"), **more)
+    assert status_of(caught.value).exit_code == 2
+    return caught.value.problems
+
+
+def test_defaults_are_loopback_and_beside_the_lake(tmp_path: Path) -> None:
+    """With nothing said, the usual ports on loopback and the state folder in the lake."""
+    settings = load(default_lake=str(tmp_path))
+    assert (settings.grpc, settings.http, settings.telemetry) == (
+        Address("127.0.0.1", 4317),
+        Address("127.0.0.1", 4318),
+        Address("127.0.0.1", 8888),
+    )
+    assert settings.state_dir == str(tmp_path / ".state")
+    assert settings.wal_dir == tmp_path / ".state" / "wal"
+    assert settings.limits.request_size_bytes == 64 * 1024 * 1024
+
+
+def test_yaml_and_toml_say_the_same(tmp_path: Path) -> None:
+    """One configuration in both languages gives equal settings."""
+    (tmp_path / "c.yaml").write_text(
+        "lake: /data/lake\n"
+        "receivers:\n  grpc: {endpoint: '127.0.0.1:5317'}\n  max_request_size: 8 MiB\n"
+        "exporters:\n  lake: {flush_interval: 250ms}\n"
+        "  forward:\n    - http://127.0.0.1:14317\n"
+        "    - {name: far, url: 'https://far.example/otlp', headers: {X-Key: abc}}\n"
+    )
+    (tmp_path / "c.toml").write_text(
+        'lake = "/data/lake"\n[receivers]\nmax_request_size = 8388608\ngrpc.endpoint = "127.0.0.1:5317"\n'
+        "[exporters.lake]\nflush_interval = 0.25\n"
+        '[[exporters.forward]]\nurl = "http://127.0.0.1:14317"\n'
+        '[[exporters.forward]]\nname = "far"\nurl = "https://far.example/otlp"\nheaders = {x-key = "abc"}\n'
+    )
+    from_yaml, from_toml = (load(config_path=str(tmp_path / name)) for name in ("c.yaml", "c.toml"))
+    assert from_yaml == from_toml
+    assert from_yaml.flush_interval_s == 0.25
+    assert from_yaml.forward == (
+        Forward("otlp-127.0.0.1-14317", "http://127.0.0.1:14317"),
+        Forward("far", "https://far.example/otlp", (("x-key", "abc"),)),
+    )
+
+
+def test_flags_win_over_the_file(tmp_path: Path) -> None:
+    """A flag replaces the file's value; what it does not name stays."""
+    (tmp_path / "c.yaml").write_text("receivers: {grpc: {endpoint: ':5317'}, http: {endpoint: ':5318'}}")
+    settings = load({"--grpc": "127.0.0.1:6317"}, config_path=str(tmp_path / "c.yaml"), default_lake="/lake")
+    assert (settings.grpc.port, settings.http.port) == (6317, 5318)
+
+
+def test_all_problems_come_at_once_each_with_its_path(tmp_path: Path) -> None:
+    """Six things wrong in one file and two flags are eight lines, none hidden by another."""
+    found = problems_of(
+        tmp_path,
+        "c.yaml",
+        "exporters:\n  lake: {flush_interval: -1}\n  forward:\n    - {name: x, urll: 'http://a:1'}\n"
+        "receivers:\n  max_request_size: 12 bananas\n  grcp: {endpoint: ':1'}\n  insecure: perhaps\n",
+        flags={"--http": "nowhere"},
+        forward=("ftp://x",),
+    )
+    assert found == (
+        "exporters.lake.flush_interval: must be > 0 s, got -1",
+        "receivers.max_request_size: must be a size such as 64 MiB, got the unit 'bananas'; "
+        "known are B, KB, MB, GB, KiB, MiB, GiB",
+        "receivers.grcp.endpoint: there is no such key; did you mean receivers.grpc.endpoint?",
+        "receivers.insecure: must be true or false, got 'perhaps'",
+        "--http: must be HOST:PORT, such as 127.0.0.1:4317, got 'nowhere'",
+        "exporters.forward[0].urll: there is no such key; did you mean url?",
+        "exporters.forward[0].url: must be given",
+        "--forward: must be a URL such as http://127.0.0.1:4317 (gRPC) or http://host:4318 (HTTP), got 'ftp://x'",
+    )
+    assert len(found) == 8
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        ("receivers: {grpc: {endpoint: '${env:ADDRESS}'}}", "10.0.0.1:1"),
+        ("receivers: {grpc: {endpoint: '${ADDRESS}'}}", "10.0.0.1:1"),
+        ("receivers: {grpc: {endpoint: '${env:NOT_SET:-127.0.0.1:9}'}}", "127.0.0.1:9"),
+        ("receivers: {grpc: {endpoint: '127.0.0.1:${PORT}'}}", "127.0.0.1:7"),
+    ],
+)
+def test_variables_are_put_in(tmp_path: Path, content: str, wanted: str) -> None:
+    """The stock Collector's forms of environment variables work, with and without a default."""
+    (tmp_path / "c.yaml").write_text(content)
+    environment = {"ADDRESS": "10.0.0.1:1", "PORT": "7"}
+    settings = load(
+        {"--insecure": True}, config_path=str(tmp_path / "c.yaml"), default_lake="/lake", environment=environment
+    )
+    assert str(settings.grpc) == wanted
+
+
+def test_two_dollars_are_one(tmp_path: Path) -> None:
+    """`$$` is how a dollar stands in a value."""
+    (tmp_path / "c.yaml").write_text("receivers: {auth: {bearer_tokens: 'a$${b}'}}")
+    assert load(config_path=str(tmp_path / "c.yaml"), default_lake="/lake").security.bearer_tokens == ("a${b}",)
+
+
+def test_an_unset_variable_is_named(tmp_path: Path) -> None:
+    """A variable that is not set is a problem at its path, not an empty text."""
+    (found,) = problems_of(tmp_path, "c.yaml", "lake: '${env:NO_SUCH}'", environment={})
+    assert found == "lake: the variable NO_SUCH is not set; set it, or write ${env:NO_SUCH:-default}"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("c.yaml", "a: [1", "is not YAML: line"),
+        ("c.toml", "a = ", "is not TOML"),
+        ("c.yaml", "- 1", "must hold keys and values"),
+        ("c.ini", "", "must be named"),
+    ],
+)
+def test_a_file_that_cannot_be_parsed_says_where(tmp_path: Path, name: str, content: str, said: str) -> None:
+    """Syntax errors name the file and the place."""
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ConfigError, match=said):
+        load(config_path=str(tmp_path / name), default_lake="/lake")
+
+
+def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:
+    """--config with a path that does not exist."""
+    with pytest.raises(ConfigError, match=r"gone\.yaml: No such file"):
+        load(config_path=str(tmp_path / "gone.yaml"), default_lake="/lake")
+
+
+def test_binding_beyond_loopback_must_be_meant(tmp_path: Path) -> None:
+    """Without TLS or tokens another machine's reach is refused, unless --insecure says so."""
+    with pytest.raises(ConfigError, match="can be reached from other machines"):
+        load({"--grpc": "0.0.0.0:4317"}, default_lake="/lake")
+    assert load({"--grpc": "0.0.0.0:4317", "--insecure": True}, default_lake="/lake").grpc.host == "0.0.0.0"
+    (tmp_path / "c.yaml").write_text("receivers: {grpc: {endpoint: '0.0.0.0:4317'}, auth: {bearer_tokens: [secret]}}")
+    assert load(config_path=str(tmp_path / "c.yaml"), default_lake="/lake").grpc.host == "0.0.0.0"
+
+
+def test_sending_to_oneself_is_refused() -> None:
+    """A destination that is the collector's own receiver would go round for ever."""
+    with pytest.raises(ConfigError, match="in a circle"):
+        load(default_lake="/lake", forward=("http://localhost:4317",))
+
+
+def test_two_receivers_on_one_port_are_refused() -> None:
+    """Each needs its own, and the error names both."""
+    with pytest.raises(ConfigError, match=r"taken by receivers\.grpc\.endpoint"):
+        load({"--grpc": ":5000", "--http": ":5000"}, default_lake="/lake")
+
+
+def test_a_lake_by_url_needs_a_local_state() -> None:
+    """The log is local even if the lake is not."""
+    with pytest.raises(ConfigError, match="state: must be given"):
+        load({"--lake": "s3://bucket/lake"})
+    assert load({"--lake": "s3://bucket/lake", "--state": "/var/x"}).state_dir == "/var/x"
+
+
+def test_settings_survive_the_way_to_another_process(tmp_path: Path) -> None:
+    """What is written for front and worker is read back equal, from text and from a file."""
+    settings = CollectorSettings(
+        lake="/l",
+        state_dir="/s",
+        grpc=Address("::1", 1),
+        forward=(Forward("a", "http://b:1", (("k", "v"),)),),
+        limits=Limits(log_size_bytes=1),
+        security=Security(bearer_tokens=("t",), insecure=True),
+    )
+    assert from_json(settings.to_json()) == settings
+    (tmp_path / "s.json").write_text(settings.to_json())
+    assert from_json(f"@{tmp_path / 's.json'}") == settings
+
+
+def test_every_key_leads_to_a_setting() -> None:
+    """Each key's field exists, so that none is read and then forgotten."""
+    known = set(CollectorSettings.__dataclass_fields__)
+    known |= {f"limits.{n}" for n in Limits.__dataclass_fields__}
+    known |= {f"security.{n}" for n in Security.__dataclass_fields__}
+    assert {key.field for key in collector_settings.KEYS} <= known
+    assert set(collector_settings.FLAGS.values()) <= {key.path for key in collector_settings.KEYS}
+
+
+@given(st.text(max_size=30) | st.integers() | st.none() | st.lists(st.integers()) | st.booleans() | st.floats())
+def test_no_value_brings_a_reader_down(value: Any) -> None:
+    """Whatever stands in the file, a reader answers with a value or with what it must be."""
+    for key in collector_settings.KEYS:
+        try:
+            key.read(value)
+        except ValueError as error:
+            assert str(error)  # noqa: PT017 - either outcome is right, another exception is not
+    for read in (values.otlp_url, values.headers):
+        try:
+            read(value)
+        except ValueError as error:
+            assert str(error)  # noqa: PT017
