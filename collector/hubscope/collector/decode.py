@@ -1,8 +1,8 @@
 """OTLP requests to rows of the lake: protobuf to Arrow by ptars, then whole columns; never span by span in Python.
 
-What stands where: ids as lower-case hexadecimal text ('' for none); `ServiceName` '' where the resource names no service,
-as the Collector's ClickHouse exporter has it; an enum number without a name as decimal text; numbers that an int64
-cannot hold as `decode_common.Exact` says. A resource's entity references are not kept: they point at resource
+What stands where: ids as lower-case hexadecimal text ('' for none); `ServiceName` '' where the resource names no
+service, as the Collector's ClickHouse exporter has it; an enum number without a name as decimal text; numbers that an
+int64 cannot hold as `decode_common.Exact` says. A resource's entity references are not kept: they point at resource
 attributes, which are.
 """
 

@@ -146,7 +146,9 @@ def microseconds(unix_nano: pa.Int64Array) -> pa.TimestampArray:
 
 def day(time: pa.TimestampArray) -> pa.Date32Array:
     """The UTC date that the lake is partitioned by."""
-    return pa.array(np.floor_divide(time.view(pa.int64()).to_numpy(), 86_400_000_000).astype(np.int32)).view(pa.date32())
+    return pa.array(np.floor_divide(time.view(pa.int64()).to_numpy(), 86_400_000_000).astype(np.int32)).view(
+        pa.date32()
+    )
 
 
 def named(numbers: pa.Int32Array, names: pa.StringArray) -> pa.StringArray:

@@ -49,7 +49,9 @@ class Upkeep:
         files = pa.table(table.get_add_actions(flatten=True))
         sizes, days = files["size_bytes"], files["partition.Date"]
         for upper in (SMALL_BYTES, LARGE_BYTES):
-            lower = 0 if upper == SMALL_BYTES else SMALL_BYTES // 2  # merged files come out near their target, not above
+            lower = (
+                0 if upper == SMALL_BYTES else SMALL_BYTES // 2
+            )  # merged files come out near their target, not above
             chosen = pc.and_(pc.less(sizes, upper), pc.greater_equal(sizes, lower))
             for entry in pc.value_counts(days.filter(chosen)).to_pylist():
                 if entry["counts"] >= FILES_BEFORE_MERGE:

@@ -1,0 +1,148 @@
+"""Passing OTLP on to another endpoint, byte for byte: Jaeger, another collector, any backend.
+
+Requests are not decoded. Several of one signal go out as one: concatenating the bytes of protobuf messages whose
+fields are all repeated, as an Export…ServiceRequest's are, is what merging them means.
+
+Delivery is at least once: a crash in the middle of a segment sends a part of it again.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+from hubscope.errors import ConfigError, PermanentError, RetryableError
+from hubscope.exporters.base import RecordLike
+from hubscope.processors.batch import Batch
+
+# gRPC servers take 4 MiB unless told otherwise (Jaeger and the stock Collector keep that), so merging stops below it.
+MAX_REQUEST_BYTES: Final = 3 << 20
+
+
+@dataclass(frozen=True)
+class ForwardConfig:
+    """One destination. http(s)://host:4317 and grpc(s)://host:port mean gRPC, any other http(s) URL OTLP/HTTP."""
+
+    name: str
+    url: str
+    headers: tuple[tuple[str, str], ...] = ()
+    timeout_s: float = 10.0
+
+
+class Transport(Protocol):
+    """Sends one request. `send` returns the answer's bytes, or raises RetryableError or PermanentError."""
+
+    def send(self, signal: int, body: bytes) -> bytes: ...
+    def close(self) -> None: ...
+
+
+class ForwardExporter:
+    """Sends a segment's requests to one destination. Not thread-safe: one thread calls it.
+
+    `sent` and `dropped` count requests as they were received: a merged one counts as what it was merged of.
+    """
+
+    def __init__(self, config: ForwardConfig) -> None:
+        self.name = config.name
+        self.sent = 0
+        self.dropped = 0
+        self.last_refusal = ""  # why requests were dropped, for the collector's telemetry
+        self._transport = transport(config)
+        self._segment = 0
+        self._done = 0  # requests of that segment which need not be sent again
+
+    def export(self, batch: Batch, records: Sequence[RecordLike]) -> None:
+        """Send all the records. What the destination refuses for good is counted as dropped and passed.
+
+        Raises RetryableError where the destination is not to be had now; the next call with the same segment goes on
+        where this one stopped. The batch's rows are not looked at: what was derived stands among the records.
+        """
+        if batch.segment != self._segment:
+            self._segment, self._done = batch.segment, 0
+        position = 0
+        for signal, body, count in merged(records):
+            position += count
+            if position <= self._done:
+                continue
+            self._send(signal, body, count)
+            self._done = position
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _send(self, signal: int, body: bytes, count: int) -> None:
+        try:
+            answer = self._transport.send(signal, body)
+        except PermanentError as error:
+            self.dropped += count
+            self.last_refusal = error.message
+            return
+        self.sent += count
+        rejected, message = _partial_success(signal, answer)
+        if rejected:
+            self.last_refusal = f"{rejected} items refused: {message[:200]}"
+
+
+def merged(records: Sequence[RecordLike]) -> Iterator[tuple[int, bytes, int]]:
+    """(signal, body, how many records) in the records' order, merged while the signal stays and the size allows."""
+    parts: list[bytes] = []
+    size_bytes = signal = 0
+    for record in records:
+        if parts and (record.signal != signal or size_bytes + len(record.payload) > MAX_REQUEST_BYTES):
+            yield signal, b"".join(parts), len(parts)
+            parts, size_bytes = [], 0
+        signal = int(record.signal)
+        parts.append(record.payload)
+        size_bytes += len(record.payload)
+    if parts:
+        yield signal, b"".join(parts), len(parts)
+
+
+def transport(config: ForwardConfig) -> Transport:
+    """The transport that the URL asks for. Raises ConfigError for a URL that says neither."""
+    url = config.url if "://" in config.url else f"grpc://{config.url}"
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    if parts.scheme not in ("http", "https", "grpc", "grpcs") or not parts.hostname or port == -1:
+        raise ConfigError(
+            f"{config.name}: {config.url!r} is no OTLP destination",
+            "give grpc://HOST:4317, http://HOST:4317 (gRPC) or http://HOST:4318 (HTTP)",
+        )
+    secure = parts.scheme in ("https", "grpcs")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    if parts.scheme.startswith("grpc") or (port == 4317 and not parts.path.strip("/")):
+        from hubscope.exporters.forward_grpc import GrpcTransport
+
+        return GrpcTransport(f"{host}:{port or 4317}", secure, config.headers, config.timeout_s)
+    from hubscope.exporters.forward_http import HttpTransport
+
+    address = f"{host}:{port or (443 if secure else 80)}"
+    return HttpTransport(address, secure, parts.path.rstrip("/"), config.headers, config.timeout_s)
+
+
+def compressed(body: bytes) -> bytes:
+    """Level 1: telemetry shrinks to a tenth at any level, and this one costs a fifth of the default's time."""
+    return gzip.compress(body, 1, mtime=0)
+
+
+def retryable(message: str, retry_after_s: float = 1.0) -> RetryableError:
+    """The destination is not to be had now."""
+    return RetryableError(message, "is it running, and reachable from here?", retry_after_s)
+
+
+def _partial_success(signal: int, answer: bytes) -> tuple[int, str]:
+    """(refused items, message) of an Export…ServiceResponse; all three signals share its numbers on the wire."""
+    from google.protobuf.message import DecodeError
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+    try:
+        partial = ExportTraceServiceResponse.FromString(answer).partial_success
+    except DecodeError:
+        return 0, ""
+    return partial.rejected_spans, partial.error_message
