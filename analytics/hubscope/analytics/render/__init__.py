@@ -1,0 +1,1 @@
+"""Renderers of the report: `text`, `html` and `markdown`, each with `render(report, …) -> str`."""

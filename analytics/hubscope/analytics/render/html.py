@@ -1,0 +1,205 @@
+"""The report as one HTML file: no script, no request to anywhere, light and dark, for telephones and paper too."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+import jinja2
+from markupsafe import Markup
+
+from hubscope.analytics.model import Report, Trace, Trend
+from hubscope.analytics.render import numbers, outline, plots, waterfall
+
+EMBED_HEIGHT_PX: Final = 720
+_CATEGORIES: Final = ("query", "vector", "plugin", "import", "phase", "other")
+
+
+@dataclass(frozen=True)
+class TraceView:
+    trace: Trace
+    rows: tuple[waterfall.Row, ...]
+    folded: tuple[waterfall.Row, ...]
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Those that occur, for the legend."""
+        seen: set[str] = set()
+        waiting = [*self.rows, *self.folded]
+        while waiting:
+            row = waiting.pop()
+            seen.add(row.category)
+            waiting += row.rows
+        return tuple(name for name in _CATEGORIES if name in seen)
+
+
+@dataclass(frozen=True)
+class Level:
+    """One bar of a saving: `part`, `low` and `high` are shares of the longest bar."""
+
+    label: str
+    css: str
+    value: float
+    part: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class FindingView:
+    """A finding as the template reads it."""
+
+    sentence: str
+    detector: str
+    service: str
+    version: str | None
+    cost: str
+    worst: str | None  # trace id
+
+
+def render(report: Report) -> str:
+    """The whole document. Everything from telemetry is escaped; the policy in its head forbids every request."""
+    told, rest = outline.told_comparisons(report)
+    moving = tuple(trend for trend in report.trends if trend.verdict in ("rising", "falling"))
+    css = _css()
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            css=Markup(css),
+            policy=_policy(css),
+            window=numbers.span_of_time(report.window.start, report.window.end),
+            kpis=outline.judged_kpis(report),
+            items=[_item(item) for item in outline.items(report)],
+            worst_trace=lambda item: _worst_trace(report, item["source"]),
+            levels=lambda item: _levels(item["source"]),
+            told=told,
+            rest=rest,
+            scale=plots.change_scale(report.comparisons),
+            groups=outline.comparison_groups(report),
+            record=outline.record(report),
+            moving=moving,
+            still=tuple(trend for trend in report.trends if trend not in moving),
+            unjudged=outline.not_judged(report),
+        )
+    )
+
+
+def render_trace(trace: Trace, offenders: Sequence[str] = ()) -> str:
+    """One trace as a document of its own; `offenders` are span ids to point out."""
+    css = _css()
+    view = TraceView(trace, *waterfall.rows(trace, offenders))
+    return _environment().get_template("trace.html.j2").render(view=view, css=Markup(css), policy=_policy(css))
+
+
+def embed(document: str, height_px: int = EMBED_HEIGHT_PX) -> str:
+    """A document as a frame for a notebook's output: its style sheet and the notebook's leave each other alone."""
+    return str(
+        Markup(
+            '<iframe sandbox srcdoc="{}" width="100%" height="{}" style="border:0" title="hubscope"></iframe>'
+        ).format(document, height_px)
+    )
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("hubscope.analytics.render", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(
+        quantity=numbers.quantity,
+        interval=numbers.interval,
+        target=numbers.target,
+        change=numbers.change,
+        per_day=numbers.per_day,
+        count=numbers.count,
+        moment=numbers.moment,
+        metric_name=outline.metric_name,
+        observation=outline.observation,
+        comparison_title=outline.comparison_title,
+        trend_sentence=outline.trend_sentence,
+        trend_plot=_trend_plot,
+        kpi_unit=outline.kpi_unit,
+        kpi_plot=plots.kpi_plot,
+        change_lane=plots.change_lane,
+        ledger_lane=plots.ledger_lane,
+        meter=plots.meter,
+        bars=plots.bars,
+        pairs=lambda found: [(bar.start, bar.length) for bar in found],
+    )
+    return environment
+
+
+@cache
+def _css() -> str:
+    loader = _environment().loader
+    assert loader is not None
+    return loader.get_source(_environment(), "report.css")[0]
+
+
+def _policy(css: str) -> str:
+    """Nothing may be loaded, run or sent; the one style sheet is known by its hash."""
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+
+
+def _item(item: outline.Item) -> dict[str, Any]:
+    findings = [
+        FindingView(
+            finding.sentence,
+            finding.detector,
+            finding.service,
+            finding.version,
+            outline.impact(finding),
+            finding.evidence[0].trace_id if finding.evidence else None,
+        )
+        for finding in item.findings
+    ]
+    return {
+        "source": item,
+        "recommendation": item.recommendation,
+        "findings": findings,
+        "severity": item.severity,
+        "observed": item.observed,
+    }
+
+
+def _worst_trace(report: Report, item: outline.Item) -> TraceView | None:
+    """The waterfall of the first evidence whose trace the report carries."""
+    for finding in item.findings:
+        for evidence in finding.evidence:
+            trace = report.trace(evidence.trace_id)
+            if trace is not None:
+                return TraceView(trace, *waterfall.rows(trace, evidence.offender_span_ids))
+    return None
+
+
+def _levels(item: outline.Item) -> list[Level]:
+    """Now, after the change as predicted, and as observed once it was."""
+    if item.recommendation is None:
+        return []
+    p = item.recommendation.predicted
+    observed_then = None if item.observed is None or item.observed.observed is None else p.now - item.observed.observed
+    top = max(abs(p.now), abs(p.then), abs(observed_then or 0.0)) or 1.0
+    levels = [
+        Level("now", "now", p.now, p.now / top),
+        Level("predicted", "then", p.then, p.then / top, (p.now - p.high) / top, (p.now - p.low) / top),
+    ]
+    if observed_then is not None:
+        levels.append(Level("observed", "seen", observed_then, observed_then / top))
+    return levels
+
+
+def _trend_plot(trend: Trend) -> Markup:
+    unit = trend.unit.partition("/")[0]  # the slope's unit is the values' over time
+    label = f"{trend.metric} by run: " + ", ".join(numbers.quantity(v.value, unit) for v in trend.values[-20:])
+    return plots.run_plot(trend.values, unit, None, label)

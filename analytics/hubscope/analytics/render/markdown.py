@@ -1,0 +1,150 @@
+"""The report as GitHub-flavoured Markdown, made for a comment on a pull request: the verdict, tables, folded detail."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from hubscope.analytics.model import Comparison, Report
+from hubscope.analytics.render import numbers, outline
+
+_MARK = {"pass": "✅", "fail": "❌", "better": "✅", "worse": "❌", "same": "➖", "unknown": "❔"}
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
+
+
+def render(report: Report, top: int = outline.TOP_FINDINGS) -> str:
+    """The report as Markdown with a newline at its end; text from telemetry is escaped."""
+    window = numbers.span_of_time(report.window.start, report.window.end)
+    services = ", ".join(_text(s) for s in report.services) or "no service"
+    parts = [
+        f"## {_text(report.summary.verdict)}",
+        f"{services} · {numbers.count(len(report.runs), 'run')} · {window}",
+        _kpis(report),
+        _items(report, top),
+        _comparisons(report),
+        _ledger(report),
+        _trends(report),
+        _checked(report),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _text(value: object) -> str:
+    """`value` as plain text: one line, nothing of it read as Markdown or HTML."""
+    return _SPECIAL.sub(r"\\\1", " ".join(str(value).split()))
+
+
+def _code(value: object) -> str:
+    """`value` as code; a fence longer than any run of backticks inside."""
+    text = " ".join(str(value).split()).replace("|", "\\|")
+    fence = "`" * (max((len(run) for run in re.findall(r"`+", text)), default=0) + 1)
+    pad = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{pad}{text}{pad}{fence}" if text else ""
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [f"| {' | '.join(head)} |", f"|{'|'.join(' --- ' for _ in head)}|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def _folded(summary: str, body: str) -> str:
+    return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
+
+
+def _kpis(report: Report) -> str:
+    rows = [
+        (
+            _MARK.get(kpi.status, "") if kpi.target else "",
+            _code(kpi.name),
+            numbers.quantity(kpi.value, outline.kpi_unit(kpi)),
+            _text(numbers.target(kpi.target, outline.kpi_unit(kpi))),
+            numbers.interval(kpi.low, kpi.high, outline.kpi_unit(kpi)),
+            str(kpi.runs),
+        )
+        for kpi in outline.judged_kpis(report)
+    ]
+    return _table(("", "KPI", "value", "target", "95 % interval", "runs"), rows) if rows else ""
+
+
+def _items(report: Report, top: int) -> str:
+    blocks = ["### What to change, largest predicted saving first"]
+    items = outline.items(report)
+    if not items:
+        return ""
+    for number, item in enumerate(items[:top], start=1):
+        advice = item.recommendation
+        findings = [f"{_text(finding.sentence)}" for finding in item.findings]
+        if advice is None:
+            blocks.append(f"{number}. **{findings[0]}** No saving can be predicted from what was measured.")
+            continue
+        predicted = advice.predicted
+        now, then = numbers.quantity(predicted.now, predicted.unit), numbers.quantity(predicted.then, predicted.unit)
+        lines = [
+            f"{number}. **{_text(advice.change)}** ({_code(advice.where)})",
+            f"saves {outline.saving(advice)} of {_code(outline.metric_name(advice))}: {now} → {then}",
+            *findings,
+            f"<sub>{_text(predicted.method)} To check: {_text(advice.verify)}</sub>",
+        ]
+        if item.observed is not None:
+            lines.append(f"Since then: {_text(outline.observation(item.observed))}")
+        blocks.append("<br>\n   ".join(lines))
+    if len(items) > top:
+        blocks.append(f"{len(items) - top} more in the HTML report.")
+    return "\n\n".join(blocks)
+
+
+def _comparisons(report: Report) -> str:
+    if not report.comparisons:
+        return ""
+    told, rest = outline.told_comparisons(report)
+    head = ("", "metric", "before", "after", "change", "95 % interval")
+
+    def rows(comparisons: tuple[Comparison, ...]) -> list[tuple[str, ...]]:
+        return [
+            (
+                _MARK[c.verdict],
+                _code(outline.comparison_title(c)),
+                numbers.quantity(c.before, c.unit),
+                numbers.quantity(c.after, c.unit),
+                numbers.change(c.change),
+                f"{numbers.change(c.low)} to {numbers.change(c.high)}" if c.low is not None else _text(c.reason),
+            )
+            for c in comparisons
+        ]
+
+    parts = [f"### Comparison: {_text(outline.comparison_groups(report))}"]
+    parts.append(_table(head, rows(told)) if told else "Nothing became better or worse.")
+    if rest:
+        parts.append(_folded(f"{numbers.count(len(rest), 'metric')} the same or not judged", _table(head, rows(rest))))
+    return "\n\n".join(parts)
+
+
+def _ledger(report: Report) -> str:
+    record = outline.record(report)
+    if not record:
+        return ""
+    lines = [
+        f"- {_text(entry.change)}: {_text(outline.observation(entry))}"
+        for entry in report.ledger.entries
+        if entry.observed is not None
+    ]
+    return "\n\n".join(part for part in ("### Predictions beside what was observed", record, "\n".join(lines)) if part)
+
+
+def _trends(report: Report) -> str:
+    told = [trend for trend in report.trends if trend.verdict in ("rising", "falling")]
+    if not told:
+        return ""
+    return "### Trends\n\n" + "\n".join(f"- {_text(outline.trend_sentence(trend))}" for trend in told)
+
+
+def _checked(report: Report) -> str:
+    parts = []
+    if report.checked_and_fine:
+        lines = "\n".join(f"- {_text(c.what)}: {_text(c.because)}" for c in report.checked_and_fine)
+        parts.append(_folded(f"Checked and fine ({len(report.checked_and_fine)})", lines))
+    unjudged = outline.not_judged(report)
+    if unjudged:
+        lines = "\n".join(f"- {_text(n.because)} ({_text(n.what)})" for n in unjudged)
+        parts.append(_folded(f"Could not judge ({len(unjudged)})", lines))
+    return "\n\n".join(parts)

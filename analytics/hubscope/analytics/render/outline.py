@@ -1,0 +1,155 @@
+"""What every rendering shows, in which order: decided once, so that text, HTML and Markdown tell the same story."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hubscope.analytics.model import Bottleneck, Comparison, Kpi, LedgerEntry, NotJudged, Recommendation, Report, Trend
+from hubscope.analytics.render import numbers
+
+TOP_FINDINGS = 5  # on the terminal and in Markdown; the HTML shows all
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to change with the findings it mends; or findings that no prediction could be made for."""
+
+    recommendation: Recommendation | None
+    findings: tuple[Bottleneck, ...]
+    observed: LedgerEntry | None  # what a later version showed, once one did
+
+    @property
+    def severity(self) -> str:
+        return self.findings[0].severity if self.findings else "medium"
+
+
+def items(report: Report) -> tuple[Item, ...]:
+    """Recommendations with their findings, largest saving first, then the findings that none stands for."""
+    by_fingerprint = {finding.fingerprint: finding for finding in report.bottlenecks}
+    ledger = {entry.fingerprint: entry for entry in report.ledger.entries if entry.observed is not None}
+    advised = [
+        Item(
+            advice, tuple(by_fingerprint[f] for f in advice.for_ if f in by_fingerprint), ledger.get(advice.fingerprint)
+        )
+        for advice in report.recommendations
+    ]
+    covered = {fingerprint for advice in report.recommendations for fingerprint in advice.for_}
+    rest = [Item(None, (finding,), None) for finding in report.bottlenecks if finding.fingerprint not in covered]
+    return (*advised, *rest)
+
+
+def judged_kpis(report: Report) -> tuple[Kpi, ...]:
+    """The KPIs with a value: missed targets first, then met ones, then those without a verdict."""
+    order = {"fail": 0, "pass": 1}
+    known = [kpi for kpi in report.summary.kpis if kpi.value is not None]
+    return tuple(sorted(known, key=lambda kpi: order.get(kpi.status, 2)))
+
+
+def kpi_unit(kpi: Kpi) -> str:
+    """The unit a KPI is shown in: a share where its target is in percent, so that both are said alike."""
+    return numbers.SHARE if kpi.unit == "1" and kpi.target and kpi.target.rstrip().endswith("%") else kpi.unit
+
+
+def not_judged(report: Report) -> tuple[NotJudged, ...]:
+    """Everything that could not be judged, one reason a line; KPIs of one reason stand together."""
+    named = {entry.what for entry in report.could_not_judge}
+    by_reason: dict[str, list[str]] = {}
+    for entry in report.could_not_judge:
+        by_reason.setdefault(entry.because, []).append(entry.what)
+    for kpi in report.summary.kpis:
+        if kpi.value is None and kpi.name not in named:
+            by_reason.setdefault(kpi.reason, []).append(kpi.name)
+    return tuple(NotJudged(", ".join(dict.fromkeys(what)), because) for because, what in by_reason.items())
+
+
+def told_comparisons(report: Report) -> tuple[tuple[Comparison, ...], tuple[Comparison, ...]]:
+    """Comparisons that became better or worse (or could not be judged first-hand), and those that stayed the same."""
+    order = {"worse": 0, "better": 1, "unknown": 2}
+    told = [c for c in report.comparisons if c.verdict in ("worse", "better")]
+    rest = [c for c in report.comparisons if c.verdict not in ("worse", "better")]
+    return tuple(sorted(told, key=lambda c: order[c.verdict])), tuple(rest)
+
+
+def comparison_title(comparison: Comparison) -> str:
+    """The metric with its dimensions, as one label."""
+    where = numbers.dimensions(comparison.dimensions)
+    return f"{comparison.metric} · {where}" if where else comparison.metric
+
+
+def comparison_groups(report: Report) -> str:
+    """What was compared with what; empty where nothing was."""
+    if not report.comparisons:
+        return ""
+    first = report.comparisons[0]
+    before, after = first.before_group or "before", first.after_group or "after"
+    runs_before, runs_after = numbers.count(first.runs_before, "run"), numbers.count(first.runs_after, "run")
+    return f"{before} ({runs_before}) against {after} ({runs_after})"
+
+
+def trend_sentence(trend: Trend) -> str:
+    """`process.memory.usage rises 12 MB/h (9 to 15 MB/h, 10 points)`, or why nothing can be said."""
+    where = numbers.dimensions(trend.dimensions)
+    name = f"{trend.metric} · {where}" if where else trend.metric
+    if trend.verdict == "unknown" or trend.slope is None:
+        return f"{name}: not known" + (f", because {trend.reason}" if trend.reason else "")
+    if trend.verdict == "flat":
+        return f"{name} is flat ({numbers.count(trend.points, 'point')})"
+    span = numbers.interval(trend.low, trend.high, trend.unit)
+    figures = ", ".join(part for part in (span, numbers.count(trend.points, "point")) if part)
+    verb = "rises" if trend.verdict == "rising" else "falls"
+    changed = (
+        f"; the level changed at {', '.join(numbers.moment(c) for c in trend.change_points)}"
+        if trend.change_points
+        else ""
+    )
+    return f"{name} {verb} {numbers.quantity(abs(trend.slope), trend.unit)} ({figures}){changed}"
+
+
+def saving(advice: Recommendation) -> str:
+    """The headline of a prediction: `310 ms less (280 to 340 ms)`."""
+    predicted = advice.predicted
+    span = numbers.interval(predicted.low, predicted.high, predicted.unit)
+    return f"{numbers.quantity(predicted.saving, predicted.unit)}" + (f" ({span})" if span else "")
+
+
+def metric_name(advice: Recommendation) -> str:
+    where = numbers.dimensions(advice.predicted.dimensions)
+    return f"{advice.predicted.metric} · {where}" if where else advice.predicted.metric
+
+
+def impact(finding: Bottleneck) -> str:
+    """What a finding costs, as far as it is known: `12 min a day, 34 % of task.duration`."""
+    parts = []
+    if finding.impact.seconds_per_day is not None:
+        parts.append(numbers.per_day(finding.impact.seconds_per_day))
+    if finding.impact.share_of_kpi is not None and finding.impact.kpi:
+        parts.append(f"{numbers.share(finding.impact.share_of_kpi)} of {finding.impact.kpi}")
+    return ", ".join(parts)
+
+
+def observation(entry: LedgerEntry) -> str:
+    """A prediction beside what was observed: `predicted 310 ms (280 to 340 ms), observed 295 ms (…) on 2: agrees`."""
+    predicted = numbers.quantity(entry.predicted, entry.unit)
+    predicted_range = numbers.interval(entry.predicted_low, entry.predicted_high, entry.unit)
+    text = f"predicted {predicted}" + (f" ({predicted_range})" if predicted_range else "")
+    if entry.observed is None:
+        return f"{text}, not observed yet: {entry.reason}"
+    observed_range = numbers.interval(entry.observed_low, entry.observed_high, entry.unit)
+    text += f", observed {numbers.quantity(entry.observed, entry.unit)}" + (
+        f" ({observed_range})" if observed_range else ""
+    )
+    text += f" on {entry.observed_on}" if entry.observed_on else ""
+    return text + {True: ": they agree", False: ": they differ", None: ""}[entry.covered]
+
+
+def record(report: Report) -> str:
+    """Our own record in one sentence; empty where no prediction has been made."""
+    ledger = report.ledger
+    if not ledger.predictions:
+        return ""
+    made = f"{numbers.count(ledger.predictions, 'prediction')} so far"
+    if not ledger.observed:
+        return f"{made}, none observed yet: a later version must show the change first."
+    error = ledger.mean_absolute_percentage_error
+    mean = f", {numbers.share(error)} off on average" if error is not None else ""
+    return f"{made}, {ledger.observed} observed, {ledger.covered} of them within the predicted range{mean}."

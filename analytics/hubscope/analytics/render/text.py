@@ -1,0 +1,233 @@
+"""The report on a terminal: 80 columns, the verdict first, what to do before how it was found."""
+
+from __future__ import annotations
+
+import textwrap
+
+from hubscope.analytics.model import Comparison, Kpi, Recommendation, Report
+from hubscope.analytics.render import numbers, outline
+
+WIDTH = 80
+_MARK = {"pass": "✓", "fail": "✗"}
+_STYLE = {
+    "fail": "31",
+    "worse": "31",
+    "critical": "31",
+    "high": "33",
+    "pass": "32",
+    "better": "32",
+    "dim": "2",
+    "bold": "1",
+}
+
+
+class _Page:
+    """Lines under construction; `colour` decides whether styles become escape sequences."""
+
+    def __init__(self, width: int, colour: bool) -> None:
+        self.lines: list[str] = []
+        self.width = width
+        self.colour = colour
+
+    def paint(self, text: str, style: str) -> str:
+        code = _STYLE.get(style, "")
+        return f"\033[{code}m{text}\033[0m" if self.colour and code else text
+
+    def heading(self, text: str, note: str = "") -> None:
+        if self.lines:
+            self.lines.append("")
+        self.lines.append(self.paint(text, "bold"))
+        if note:
+            self.wrapped(note, indent="  ")
+
+    def wrapped(self, text: str, first: str = "", indent: str = "", style: str = "") -> None:
+        """`text` in as many lines as it needs; the first starts with `first`, the others with `indent`."""
+        lines = textwrap.wrap(
+            numbers.printable(text),
+            self.width,
+            initial_indent=first or indent,
+            subsequent_indent=indent,
+            break_on_hyphens=False,
+        )
+        self.lines += [self.paint(line, style) for line in lines]
+
+    def labelled(self, label: str, text: str, indent: str = "   ") -> None:
+        if text:
+            self.wrapped(text, first=f"{indent}{label:<11}", indent=indent + " " * 11)
+
+
+def render(report: Report, width: int = WIDTH, colour: bool = False, top: int = outline.TOP_FINDINGS) -> str:
+    """The whole report as text with a newline at its end; no line is longer than `width` unless a single word is."""
+    page = _Page(width, colour)
+    worst = "fail" if report.summary.failed else "pass" if report.summary.passed else ""
+    page.wrapped(report.summary.verdict, style=worst or "bold")
+    services = ", ".join(report.services) or "no service"
+    window = numbers.span_of_time(report.window.start, report.window.end)
+    page.wrapped(" · ".join((services, numbers.count(len(report.runs), "run"), window)), style="dim")
+    _kpis(page, report)
+    _items(page, report, top)
+    _comparisons(page, report)
+    _ledger(page, report)
+    _trends(page, report)
+    _checked(page, report)
+    return "\n".join(page.lines) + "\n"
+
+
+def _kpis(page: _Page, report: Report) -> None:
+    kpis = outline.judged_kpis(report)
+    if not kpis:
+        return
+    page.heading("KPIs")
+    labels = [_kpi_label(kpi, len(report.services) > 1) for kpi in kpis]
+    # What is left of the line after mark, value, target, runs, sparkline and verdict goes to name and interval.
+    name_width = min(max(len(label) for label in labels), page.width - 56)
+    for kpi, label in zip(kpis, labels, strict=True):
+        points = [point.value for point in kpi.points]
+        unit = outline.kpi_unit(kpi)
+        cells = (
+            f"{numbers.quantity(kpi.value, unit):>9}",
+            f"{numbers.target(kpi.target, unit) if kpi.target else '':<9}",
+            f"{numbers.interval(kpi.low, kpi.high, unit):<17}",
+            f"{numbers.sparkline(points, 6):<6}",
+            f"{kpi.runs:>3}",
+        )
+        verdict = kpi.status if kpi.target else ""
+        line = f"{_MARK.get(kpi.status, '·')} {_cut(label, name_width):<{name_width}}{' '.join(cells)} {verdict}"
+        page.lines.append(page.paint(line.rstrip(), kpi.status if kpi.status == "fail" else ""))
+    page.lines.append(page.paint("  value, target, 95 % interval over runs, each run, number of runs", "dim"))
+
+
+def _kpi_label(kpi: Kpi, with_service: bool) -> str:
+    return f"{kpi.service} {kpi.name}" if with_service and kpi.service else kpi.name
+
+
+def _cut(text: str, width: int) -> str:
+    text = numbers.printable(text)
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _items(page: _Page, report: Report, top: int) -> None:
+    items = outline.items(report)
+    if not items:
+        return
+    page.heading("What to change, largest predicted saving first")
+    for number, item in enumerate(items[:top], start=1):
+        if number > 1:
+            page.lines.append("")
+        advice = item.recommendation
+        first = f"{number}. "
+        if advice is not None:
+            page.wrapped(advice.change, first=first, indent="   ", style="bold")
+            page.labelled("saves", _saving(item))
+            page.labelled("where", _where(advice, len(report.services) > 1))
+        for finding in item.findings:
+            if advice is None:
+                page.wrapped(finding.sentence, first=first, indent="   ", style="bold")
+                page.labelled("saves", "no prediction can be made from what was measured")
+            else:
+                page.labelled("because", finding.sentence)
+            page.labelled("costs", outline.impact(finding))
+        if advice is not None:
+            page.labelled("how known", advice.predicted.method)
+            page.labelled("verify", advice.verify)
+        if item.observed is not None:
+            page.labelled("since then", outline.observation(item.observed))
+        page.labelled("evidence", _evidence(item))
+    if len(items) > top:
+        page.lines.append("")
+        page.wrapped(f"{len(items) - top} more: hubscope report --format html --open", indent="   ", style="dim")
+
+
+def _saving(item: outline.Item) -> str:
+    advice = item.recommendation
+    if advice is None:
+        return ""
+    predicted = advice.predicted
+    now, then = numbers.quantity(predicted.now, predicted.unit), numbers.quantity(predicted.then, predicted.unit)
+    text = f"{outline.saving(advice)} of {outline.metric_name(advice)}: {now} → {then}"
+    if predicted.saving_seconds_per_day is not None:
+        text += f"; {numbers.per_day(predicted.saving_seconds_per_day)}"
+    return text
+
+
+def _where(advice: Recommendation, with_service: bool) -> str:
+    return f"{advice.service}: {advice.where}" if with_service and advice.service else advice.where
+
+
+def _evidence(item: outline.Item) -> str:
+    trace = next((e.trace_id for finding in item.findings for e in finding.evidence), None)
+    severity = f"{item.severity}; " if item.findings else ""
+    return f"{severity}hubscope trace {trace}" if trace else severity.rstrip("; ")
+
+
+def _comparisons(page: _Page, report: Report) -> None:
+    if not report.comparisons:
+        return
+    told, rest = outline.told_comparisons(report)
+    page.heading("Comparison", outline.comparison_groups(report))
+    titles = [outline.comparison_title(c) for c in told]
+    width = min(max((len(t) for t in titles), default=0), page.width - 46)
+    for comparison, title in zip(told, titles, strict=True):
+        page.lines.append(_comparison_line(page, comparison, _cut(title, width), width))
+    same = sum(c.verdict == "same" for c in rest)
+    unknown = len(rest) - same
+    if same:
+        page.wrapped(f"{numbers.count(same, 'metric')} stayed the same.", indent="  ")
+    if unknown:
+        reasons = dict.fromkeys(c.reason for c in rest if c.verdict == "unknown" and c.reason)
+        because = f": {'; '.join(list(reasons)[:3])}" if reasons else "."
+        page.wrapped(f"{numbers.count(unknown, 'metric')} could not be judged{because}", indent="  ")
+
+
+def _comparison_line(page: _Page, comparison: Comparison, title: str, width: int) -> str:
+    before, after = (numbers.quantity(value, comparison.unit) for value in (comparison.before, comparison.after))
+    values = f"{before} → {after}"
+    bounds = (
+        f"({numbers.change(comparison.low)} to {numbers.change(comparison.high)})"
+        if comparison.low is not None and comparison.high is not None
+        else ""
+    )
+    line = f"  {title:<{width}} {comparison.verdict:<6} {numbers.change(comparison.change):>7} {values}"
+    if len(line) + len(bounds) + 1 <= page.width:
+        line += f" {bounds}"
+    return page.paint(line.rstrip(), comparison.verdict)
+
+
+def _ledger(page: _Page, report: Report) -> None:
+    record = outline.record(report)
+    if not record:
+        return
+    page.heading("Predictions beside what was observed", record)
+    for entry in report.ledger.entries:
+        if entry.observed is not None:
+            mark = {True: "✓", False: "✗"}.get(entry.covered, "·") if entry.covered is not None else "·"
+            page.wrapped(f"{entry.change}: {outline.observation(entry)}", first=f"{mark} ", indent="  ")
+
+
+def _trends(page: _Page, report: Report) -> None:
+    told = [trend for trend in report.trends if trend.verdict in ("rising", "falling")]
+    flat = sum(trend.verdict == "flat" for trend in report.trends)
+    unknown = len(report.trends) - len(told) - flat
+    if not report.trends:
+        return
+    page.heading("Trends")
+    for trend in told:
+        values = numbers.sparkline([v.value for v in trend.values])
+        page.wrapped(outline.trend_sentence(trend) + (f"  {values}" if values else ""), first="  ", indent="    ")
+    parts = [f"{numbers.count(flat, 'metric')} flat"] if flat else []
+    if unknown:
+        parts.append(f"{numbers.count(unknown, 'metric')} with too little data to say")
+    if parts:
+        page.wrapped(", ".join(parts) + ".", indent="  ")
+
+
+def _checked(page: _Page, report: Report) -> None:
+    if report.checked_and_fine:
+        page.heading("Checked and fine")
+        for entry in report.checked_and_fine:
+            page.wrapped(f"{entry.what}: {entry.because}", first="✓ ", indent="  ")
+    unjudged = outline.not_judged(report)
+    if unjudged:
+        page.heading("Could not judge, because")
+        for missing in unjudged:
+            page.wrapped(f"{missing.because} ({missing.what})", first="· ", indent="  ")
