@@ -300,8 +300,8 @@ class Segment(_Json):
 
 @dataclasses.dataclass(frozen=True)
 class Trace(_Json):
-    """One trace. Spans in order of start, parents before children; critical-path segments in time order, without
-    overlap, summing to the root's duration."""
+    """One trace. Spans in tree order (a parent, then its children by start); critical-path segments in time order,
+    without overlap, summing to the root's duration."""
 
     trace_id: str
     service: str

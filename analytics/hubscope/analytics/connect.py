@@ -1,0 +1,139 @@
+"""A DuckDB connection over a lake: one view a table, and the few shim macros that hide what engines spell differently.
+
+The views read the files of one Delta snapshot, so a report sees one moment of the lake while the collector goes on
+writing. DuckDB's own Delta extension is not used: it must be downloaded at run time.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote
+
+import duckdb
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from hubscope.errors import ConfigError, LakeError
+from hubscope.lake_schema import LAKE_VERSION, LAKE_VERSION_KEY, PARTITION, SCHEMAS
+
+# Ten million spans must be readable on a laptop beside everything else; past this DuckDB spills to disk.
+DEFAULT_MEMORY_LIMIT: Final = "1536MiB"
+
+# One definition of each shim, and what it means. ClickHouse has the same as SQL functions.
+MACROS: Final = (
+    "CREATE OR REPLACE TEMP MACRO attr(m, k) AS m[k]",  # NULL where the key is missing
+    "CREATE OR REPLACE TEMP MACRO has_attr(m, k) AS (m[k] IS NOT NULL)",
+    "CREATE OR REPLACE TEMP MACRO attr_f(m, k) AS TRY_CAST(m[k] AS DOUBLE)",  # NULL where it is no number
+    "CREATE OR REPLACE TEMP MACRO ts_ns(t) AS epoch_ns(t)",  # shipped SQL over the lake uses the exact column
+    "CREATE OR REPLACE TEMP MACRO bucket_ns(ns, width_ns) AS (ns - ns % width_ns)",
+    "CREATE OR REPLACE TEMP MACRO q50(x) AS quantile_cont(x, 0.5)",  # exact, interpolated, as are the next two
+    "CREATE OR REPLACE TEMP MACRO q95(x) AS quantile_cont(x, 0.95)",
+    "CREATE OR REPLACE TEMP MACRO q99(x) AS quantile_cont(x, 0.99)",
+    "CREATE OR REPLACE TEMP MACRO worst(id, cost) AS arg_max(id, cost)",  # the id of the row that cost most
+    "CREATE OR REPLACE TEMP MACRO signed(x) AS CAST(x AS BIGINT)",  # before subtracting what may be unsigned
+)
+
+
+def connect(
+    lake: str | os.PathLike[str], *, memory_limit: str = DEFAULT_MEMORY_LIMIT, threads: int | None = None
+) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB connection with a view `otel_traces`, `otel_logs`, `otel_metrics_…` for each lake table.
+
+    A table the lake does not have yet is an empty view with the right columns. `memory_limit` is DuckDB's own text
+    ("2GB"); `threads` None leaves one a core.
+    Raises LakeError where there is no lake, where it is newer than this reader, or where a table cannot be read.
+    """
+    location = os.fspath(lake)
+    snapshots = {name: _snapshot(location, name) for name in SCHEMAS}
+    if all(snapshot is None for snapshot in snapshots.values()) and not _is_started(location):
+        raise LakeError(
+            f"there is no hubscope lake at {location}",
+            "`hubscope run -- CMD` or `hubscope collect` fills one; --lake PATH or HUBSCOPE_LAKE names another place",
+        )
+    try:
+        connection = duckdb.connect(
+            config={"memory_limit": memory_limit, **({"threads": threads} if threads is not None else {})}
+        )
+    except (duckdb.Error, ValueError) as error:
+        raise ConfigError(
+            f"DuckDB refuses memory_limit={memory_limit!r}, threads={threads!r}: {_first_line(error)}",
+            'give a size such as "2GB" and a thread count of 1 or more',
+        ) from error
+    # Rows are always ordered by name where order matters; keeping insertion order costs memory on large scans.
+    connection.execute("SET preserve_insertion_order = false")
+    connection.execute("SET TimeZone = 'UTC'")
+    for macro in MACROS:
+        connection.execute(macro)
+    for name, snapshot in snapshots.items():
+        try:
+            _create_view(connection, name, snapshot)
+        except duckdb.Error as error:
+            raise LakeError(
+                f"table {name} of the lake at {location} cannot be read: {_first_line(error)}",
+                "`hubscope doctor` checks the lake's files; a table restored from a backup must be whole",
+            ) from error
+    return connection
+
+
+def _is_started(location: str) -> bool:
+    """Whether a collector has prepared this folder though no row has arrived yet."""
+    return "://" not in location and (Path(location) / ".state").is_dir()
+
+
+def _snapshot(location: str, name: str) -> DeltaTable | None:
+    """The newest snapshot of one table, or None where the lake has no such table."""
+    uri = f"{location.rstrip('/')}/{name}"
+    if "://" not in location and not (Path(location) / name / "_delta_log").is_dir():
+        return None
+    try:
+        table = DeltaTable(uri)
+        version = table.metadata().configuration.get(LAKE_VERSION_KEY)
+    except TableNotFoundError:
+        return None
+    except (DeltaError, OSError) as error:
+        raise LakeError(
+            f"table {name} of the lake at {location} cannot be opened: {_first_line(error)}",
+            "`hubscope doctor` checks the lake; a half-written `_delta_log` is repaired by restoring that folder",
+        ) from error
+    if version is not None and not (version.isdigit() and int(version) <= LAKE_VERSION):
+        raise LakeError(
+            f"the lake at {location} is of version {version}; this hubscope reads up to {LAKE_VERSION}",
+            "upgrade hubscope: pip install --upgrade hubscope",
+        )
+    return table
+
+
+def _create_view(connection: duckdb.DuckDBPyConnection, name: str, table: DeltaTable | None) -> None:
+    schema: Any = SCHEMAS[name]
+    empty = f"empty_{name}"
+    connection.register(empty, schema.empty_table())
+    uris = table.file_uris() if table is not None else []
+    if not uris:
+        connection.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM {empty}")
+        return
+    # Paths come from the lake's own log; DDL takes no bound values, so they are quoted as SQL literals.
+    files = ", ".join("'" + _pattern(uri).replace("'", "''") + "'" for uri in uris)
+    hive = f", hive_partitioning = true, hive_types = {{'{PARTITION}': DATE}}" if f"/{PARTITION}=" in uris[0] else ""
+    source = f"read_parquet([{files}], union_by_name = true{hive})"
+    present = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
+    types = {row[0]: row[1] for row in connection.execute(f"DESCRIBE {empty}").fetchall()}
+    # A lake written before a column existed reads as NULL there.
+    columns = ", ".join(
+        f'"{column}"' if column in present else f'CAST(NULL AS {types[column]}) AS "{column}"'
+        for column in schema.names
+    )
+    connection.execute(f"CREATE TEMP VIEW {name} AS SELECT {columns} FROM {source}")
+
+
+def _pattern(uri: str) -> str:
+    """A file of the snapshot as DuckDB wants it: local paths are percent-encoded by Delta and globbed by DuckDB."""
+    if "://" in uri and not uri.startswith("file://"):
+        return uri
+    return re.sub(r"([*?\[])", r"[\1]", unquote(uri.removeprefix("file://")))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,102 @@
+"""What a detector, a metric or a recommendation looks at: one group of runs of one service, within one window."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from hubscope.analytics.engine import ANY, Engine
+from hubscope.analytics.model import Run
+from hubscope.processors.rules import Rules
+
+Row = dict[str, Any]
+
+# A day of work is not 24 h of load, but findings must be comparable: losses are stated at the observed rate.
+SECONDS_PER_DAY: Final = 86_400.0
+
+
+@dataclasses.dataclass(frozen=True)
+class RunInfo:
+    id: str
+    service: str
+    version: str  # '' where the resource names none
+    first_ns: int
+    last_ns: int
+    spans: int
+
+    @property
+    def seconds(self) -> float:
+        return max((self.last_ns - self.first_ns) / 1e9, 0.0)
+
+    def to_model(self) -> Run:
+        return Run(
+            self.id, self.service, self.version or None, rfc3339(self.first_ns), rfc3339(self.last_ns), self.spans
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """A lake within a window. Query results are kept: detectors and metrics ask for the same ones."""
+
+    engine: Engine
+    rules: Rules
+    since_ns: int
+    until_ns: int
+    _kept: dict[tuple[Any, ...], list[Row]] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+
+    def rows(self, name: str, **values: Any) -> list[Row]:
+        key = (name, *sorted(values.items()))
+        if key not in self._kept:
+            self._kept[key] = self.engine.rows(name, since_ns=self.since_ns, until_ns=self.until_ns, **values)
+        return self._kept[key]
+
+    def runs(self, service: str | None = None) -> tuple[RunInfo, ...]:
+        """All runs, oldest first."""
+        rows = self.rows("runs", service=service or ANY)
+        runs = (RunInfo(r["run"], r["service"], r["version"], r["first_ns"], r["last_ns"], r["spans"]) for r in rows)
+        return tuple(sorted(runs, key=lambda r: (r.service, r.first_ns, r.id)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Scope:
+    """A group of runs of one service. `name` is the version, or what the group is called."""
+
+    data: Data
+    service: str
+    name: str
+    runs: tuple[RunInfo, ...]  # oldest first, never empty
+
+    def rows(self, query: str, **values: Any) -> list[Row]:
+        """The rows of a shipped query that belong to this group's runs."""
+        ids = {run.id for run in self.runs}
+        return [row for row in self.data.rows(query, service=self.service, **values) if row["run"] in ids]
+
+    @property
+    def observed_s(self) -> float:
+        """Wall time over which the group was seen: the sum of its runs' lengths, at least one second."""
+        return max(sum(run.seconds for run in self.runs), 1.0)
+
+    @property
+    def rules(self) -> Rules:
+        return self.data.rules
+
+    def per_day(self, seconds: float) -> float:
+        """Seconds lost a day, when `seconds` were lost while the group was observed."""
+        return max(seconds, 0.0) / self.observed_s * SECONDS_PER_DAY
+
+
+def versions_of(runs: Iterable[RunInfo]) -> dict[str, tuple[RunInfo, ...]]:
+    """Runs by version, the version first seen first."""
+    groups: dict[str, list[RunInfo]] = {}
+    for run in sorted(runs, key=lambda r: (r.first_ns, r.id)):
+        groups.setdefault(run.version, []).append(run)
+    return {version: tuple(members) for version, members in groups.items()}
+
+
+def rfc3339(ns: int) -> str:
+    """Nanoseconds since 1970 as RFC 3339 in UTC, with microseconds (integer arithmetic: a float would round them)."""
+    seconds, rest = divmod(ns, 1_000_000_000)
+    moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,102 @@
+-- Runs of five or more consecutive queries of one shape under one parent, together $min_ns or more, and what came before.
+-- Why: one query that lists, then one query for each item, is the most frequent way to lose time in a database. A
+-- query wrapped in a span of its own (a memory operation, say) counts under the span around the wrapper. Only traces
+-- in which one shape occurs often enough are looked at closely: the rest of the table is read once.
+WITH entries AS (
+    SELECT
+        TraceId AS trace_id,
+        coalesce(max(CASE WHEN ParentSpanId = '' THEN SpanName END), min(SpanName)) AS operation
+    FROM otel_traces
+    WHERE ServiceName = $service AND ts_ns(Timestamp) >= $since_ns AND ts_ns(Timestamp) < $until_ns
+        AND (ParentSpanId = '' OR SpanKind IN ('Server', 'Consumer'))
+    GROUP BY TraceId
+),
+queries AS (
+    SELECT
+        TraceId AS trace_id,
+        SpanId AS span_id,
+        ParentSpanId AS parent_id,
+        coalesce(attr(ResourceAttributes, 'service.instance.id'), '') AS run,
+        coalesce(attr(SpanAttributes, 'db.query.text'), attr(SpanAttributes, 'db.query.summary'), SpanName) AS shape,
+        coalesce(attr(SpanAttributes, 'db.query.summary'), SpanName) AS summary,
+        coalesce(attr(SpanAttributes, 'db.collection.name'), '') AS collection,
+        ts_ns(Timestamp) AS start_ns,
+        signed(Duration) AS duration_ns
+    FROM otel_traces
+    WHERE ServiceName = $service AND ts_ns(Timestamp) >= $since_ns AND ts_ns(Timestamp) < $until_ns
+        AND has_attr(SpanAttributes, 'db.system.name')
+        AND coalesce(attr(SpanAttributes, 'db.operation.name'), '') NOT IN ('search', 'upsert')
+),
+suspects AS (
+    SELECT DISTINCT trace_id
+    FROM (
+        SELECT trace_id, shape
+        FROM queries
+        GROUP BY trace_id, shape
+        HAVING count(*) >= $min_count AND sum(duration_ns) >= $min_ns
+    ) AS repeated
+),
+parents AS (
+    SELECT TraceId AS trace_id, SpanId AS span_id, ParentSpanId AS parent_id, SpanName AS name
+    FROM otel_traces
+    WHERE ServiceName = $service AND ts_ns(Timestamp) >= $since_ns AND ts_ns(Timestamp) < $until_ns
+        AND TraceId IN (SELECT trace_id FROM suspects)
+),
+looked_at AS (
+    SELECT queries.*, count(*) OVER (PARTITION BY queries.trace_id, queries.parent_id) AS siblings
+    FROM queries
+    WHERE queries.trace_id IN (SELECT trace_id FROM suspects)
+),
+owned AS (
+    SELECT
+        looked_at.*,
+        CASE WHEN siblings = 1 AND parents.parent_id <> '' THEN parents.parent_id ELSE looked_at.parent_id END AS owner_id
+    FROM looked_at
+    LEFT JOIN parents ON parents.trace_id = looked_at.trace_id AND parents.span_id = looked_at.parent_id
+),
+numbered AS (
+    SELECT
+        owned.*,
+        row_number() OVER (PARTITION BY trace_id, owner_id ORDER BY start_ns, span_id) AS place,
+        row_number() OVER (PARTITION BY trace_id, owner_id, shape ORDER BY start_ns, span_id) AS place_in_shape
+    FROM owned
+),
+islands AS (
+    SELECT
+        trace_id, owner_id, shape, max(run) AS run, max(summary) AS summary, max(collection) AS collection,
+        min(place) AS first_place, count(*) AS n, sum(duration_ns) AS sum_ns
+    FROM numbered
+    GROUP BY trace_id, owner_id, shape, signed(place) - signed(place_in_shape)
+    HAVING count(*) >= $min_count AND sum(duration_ns) >= $min_ns
+),
+sourced AS (
+    SELECT
+        islands.*,
+        coalesce(source.shape, '') AS source_shape,
+        coalesce(source.summary, '') AS source_summary,
+        coalesce(source.collection, '') AS source_collection
+    FROM islands
+    LEFT JOIN numbered AS source
+        ON source.trace_id = islands.trace_id AND source.owner_id = islands.owner_id
+        AND source.place = islands.first_place - 1
+)
+SELECT
+    sourced.run AS run,
+    coalesce(entries.operation, '') AS operation,
+    coalesce(parents.name, '') AS parent,
+    sourced.shape AS shape,
+    max(sourced.summary) AS summary,
+    max(sourced.collection) AS collection,
+    sourced.source_shape AS source_shape,
+    max(sourced.source_summary) AS source_summary,
+    max(sourced.source_collection) AS source_collection,
+    count(*) AS times,
+    avg(sourced.n) AS queries_each,
+    sum(sourced.sum_ns) / 1e9 AS sum_s,
+    worst(sourced.trace_id, sourced.sum_ns) AS worst_trace,
+    worst(sourced.owner_id, sourced.sum_ns) AS worst_parent
+FROM sourced
+LEFT JOIN parents ON parents.trace_id = sourced.trace_id AND parents.span_id = sourced.owner_id
+LEFT JOIN entries ON entries.trace_id = sourced.trace_id
+GROUP BY sourced.run, coalesce(entries.operation, ''), coalesce(parents.name, ''), sourced.shape, sourced.source_shape
+ORDER BY sum_s DESC, run, operation, shape

@@ -1,0 +1,13 @@
+-- Start-up phases by run: how long each took.
+-- Why: a slow start is mended phase by phase.
+SELECT
+    coalesce(attr(ResourceAttributes, 'service.instance.id'), '') AS run,
+    attr(SpanAttributes, 'hub.startup.phase') AS phase,
+    count(*) AS n,
+    sum(signed(Duration)) / 1e9 AS sum_s,
+    worst(TraceId, signed(Duration)) AS worst_trace,
+    worst(SpanId, signed(Duration)) AS worst_span
+FROM otel_traces
+WHERE ServiceName = $service AND ts_ns(Timestamp) >= $since_ns AND ts_ns(Timestamp) < $until_ns AND has_attr(SpanAttributes, 'hub.startup.phase')
+GROUP BY run, phase
+ORDER BY run, phase
