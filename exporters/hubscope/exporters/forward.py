@@ -49,6 +49,7 @@ class ForwardExporter:
         self.name = config.name
         self.sent = 0
         self.dropped = 0
+        self.rejected_items = 0  # spans, points and log records of accepted requests that the destination refused
         self.last_refusal = ""  # why requests were dropped, for the collector's telemetry
         self._transport = transport(config)
         self._segment = 0
@@ -83,6 +84,7 @@ class ForwardExporter:
         self.sent += count
         rejected, message = _partial_success(signal, answer)
         if rejected:
+            self.rejected_items += rejected
             self.last_refusal = f"{rejected} items refused: {message[:200]}"
 
 

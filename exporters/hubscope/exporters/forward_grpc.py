@@ -73,5 +73,5 @@ def _retry_delay_s(error: Any) -> float | None:
             for detail in Status.FromString(value).details:
                 info = RetryInfo()
                 if detail.Unpack(info):
-                    return info.retry_delay.ToTimedelta().total_seconds()
+                    return float(info.retry_delay.ToTimedelta().total_seconds())
     return None

@@ -36,7 +36,7 @@ _CONFIGURATION: Final = {
     "delta.logRetentionDuration": "interval 1 hours",
     "delta.deletedFileRetentionDuration": "interval 1 days",
 }
-# Columns whose minimum and maximum stand in the log, for readers to skip files by. All 40 would make it ten times larger.
+# Columns whose minimum and maximum stand in the log, for readers to skip files by. All 40 would be ten times more.
 _STATISTICS: Final = ("Timestamp", "TimestampUnixNano", "TimeUnix", "TimeUnixNano", "ServiceName", "ServiceVersion")
 
 

@@ -1,0 +1,200 @@
+"""Rows of the lake back to OTLP: what processors derived, for destinations that take OTLP. A few rows a segment."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import pyarrow as pa
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
+from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric, NumberDataPoint
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+
+from hubscope.collector.wal import Record, Signal
+from hubscope.errors import PermanentError
+from hubscope.lake_schema import GAUGE, LOGS, SUM
+
+Row = Mapping[str, Any]
+# Rows with the same values here stand under one resource and scope.
+_RESOURCE: Final = (
+    "ResourceAttributes",
+    "ResourceAttributeTypes",
+    "ResourceDroppedAttributesCount",
+    "ResourceSchemaUrl",
+)
+_SCOPE: Final = (
+    "ScopeName",
+    "ScopeVersion",
+    "ScopeAttributes",
+    "ScopeAttributeTypes",
+    "ScopeDroppedAttrCount",
+    "ScopeSchemaUrl",
+)
+
+
+def encode_derived(derived: Mapping[str, pa.Table], received_unix_nano: int) -> list[Record]:
+    """The derived rows as requests, at most one of metrics and one of logs.
+
+    Raises PermanentError for rows of another table than `otel_logs`, `otel_metrics_gauge` and `otel_metrics_sum`:
+    processors derive points and events, nothing else.
+    """
+    other = [name for name, rows in derived.items() if rows.num_rows and name not in (GAUGE, SUM, LOGS)]
+    if other:
+        raise PermanentError(f"derived rows of {', '.join(other)} cannot be forwarded", "derive gauges, sums or logs")
+    records = []
+    metrics = ExportMetricsServiceRequest()
+    for name in (GAUGE, SUM):
+        if name in derived:
+            _add_metrics(metrics, derived[name].to_pylist(), name)
+    if metrics.resource_metrics:
+        records.append(Record(Signal.METRICS, metrics.SerializeToString(), received_unix_nano))
+    if LOGS in derived and derived[LOGS].num_rows:
+        logs = _logs(derived[LOGS].to_pylist())
+        records.append(Record(Signal.LOGS, logs.SerializeToString(), received_unix_nano))
+    return records
+
+
+def any_value(text: str, type_name: str) -> AnyValue:
+    """The value that `decode_values.texts` made this text and type of."""
+    if type_name == "":
+        return AnyValue(string_value=text)
+    if type_name == "int":
+        return AnyValue(int_value=int(text))
+    if type_name == "double":
+        return AnyValue(double_value=float(text))
+    if type_name == "bool":
+        return AnyValue(bool_value=text == "true")
+    if type_name == "bytes":
+        return AnyValue(bytes_value=b64decode(text))
+    if type_name in ("array", "kvlist"):
+        return _of_json(json.loads(text))
+    return AnyValue()
+
+
+def key_values(values: Any, types: Any) -> list[KeyValue]:
+    """The attributes of a map and its types (lists of pairs, as pyarrow gives maps)."""
+    named = dict(types or ())
+    return [KeyValue(key=key, value=any_value(text, named.get(key, ""))) for key, text in values or ()]
+
+
+def _of_json(value: Any) -> AnyValue:
+    answer = AnyValue()
+    if value is None:
+        return answer
+    if isinstance(value, bool):
+        answer.bool_value = value
+    elif isinstance(value, int):
+        answer.int_value = value
+    elif isinstance(value, float):
+        answer.double_value = value
+    elif isinstance(value, str):
+        answer.string_value = value
+    elif isinstance(value, list):
+        answer.array_value.SetInParent()
+        answer.array_value.values.extend(_of_json(member) for member in value)
+    elif value.keys() == {"bytesValue"} and isinstance(value["bytesValue"], str):
+        answer.bytes_value = b64decode(value["bytesValue"])
+    elif value.keys() == {"doubleValue"} and value["doubleValue"] in ("NaN", "Infinity", "-Infinity"):
+        answer.double_value = float(value["doubleValue"])
+    else:
+        answer.kvlist_value.SetInParent()
+        for key, member in value.items():
+            answer.kvlist_value.values.add(key=key).value.CopyFrom(_of_json(member))
+    return answer
+
+
+def _grouped(rows: list[Row]) -> Iterator[tuple[Resource, str, InstrumentationScope, str, list[Row]]]:
+    """(resource, its schema URL, scope, its schema URL, rows) for each resource and scope."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(repr([row[column] for column in (*_RESOURCE, *_SCOPE)]), []).append(row)
+    for members in groups.values():
+        first = members[0]
+        resource = Resource(
+            attributes=key_values(first["ResourceAttributes"], first["ResourceAttributeTypes"]),
+            dropped_attributes_count=first["ResourceDroppedAttributesCount"] or 0,
+        )
+        scope = InstrumentationScope(
+            name=first["ScopeName"] or "",
+            version=first["ScopeVersion"] or "",
+            attributes=key_values(first["ScopeAttributes"], first["ScopeAttributeTypes"]),
+            dropped_attributes_count=first["ScopeDroppedAttrCount"] or 0,
+        )
+        yield resource, first["ResourceSchemaUrl"] or "", scope, first["ScopeSchemaUrl"] or "", members
+
+
+def _add_metrics(request: ExportMetricsServiceRequest, rows: list[Row], table_name: str) -> None:
+    for resource, resource_url, scope, scope_url, members in _grouped(rows):
+        above = request.resource_metrics.add(resource=resource, schema_url=resource_url)
+        under = above.scope_metrics.add(scope=scope, schema_url=scope_url)
+        by_name: dict[tuple[Any, ...], Metric] = {}
+        for row in members:
+            key = (row["MetricName"], row["MetricUnit"], row.get("AggregationTemporality"), row.get("IsMonotonic"))
+            metric = by_name.get(key)
+            if metric is None:
+                metric = by_name[key] = under.metrics.add(
+                    name=row["MetricName"] or "",
+                    unit=row["MetricUnit"] or "",
+                    description=row["MetricDescription"] or "",
+                )
+            _point(metric, row, table_name)
+
+
+def _point(metric: Metric, row: Row, table_name: str) -> None:
+    if table_name == SUM:
+        metric.sum.aggregation_temporality = AggregationTemporality.ValueType(row["AggregationTemporality"] or 0)
+        metric.sum.is_monotonic = bool(row["IsMonotonic"])
+        point: NumberDataPoint = metric.sum.data_points.add()
+    else:
+        point = metric.gauge.data_points.add()
+    point.attributes.extend(key_values(row["Attributes"], row["AttributeTypes"]))
+    point.start_time_unix_nano = row["StartTimeUnixNano"] or 0
+    point.time_unix_nano = row["TimeUnixNano"] or 0
+    point.flags = row["Flags"] or 0
+    if row["ValueInt"] is not None:
+        point.as_int = row["ValueInt"]
+    elif row["Value"] is not None:
+        point.as_double = row["Value"]
+    for exemplar in row["Exemplars"] or ():
+        added = point.exemplars.add(
+            filtered_attributes=key_values(exemplar["FilteredAttributes"], exemplar["FilteredAttributeTypes"]),
+            time_unix_nano=exemplar["TimeUnixNano"] or 0,
+            span_id=bytes.fromhex(exemplar["SpanId"] or ""),
+            trace_id=bytes.fromhex(exemplar["TraceId"] or ""),
+        )
+        if exemplar["ValueInt"] is not None:
+            added.as_int = exemplar["ValueInt"]
+        elif exemplar["Value"] is not None:
+            added.as_double = exemplar["Value"]
+
+
+def _logs(rows: list[Row]) -> ExportLogsServiceRequest:
+    request = ExportLogsServiceRequest()
+    for resource, resource_url, scope, scope_url, members in _grouped(rows):
+        above = request.resource_logs.add(resource=resource, schema_url=resource_url)
+        under = above.scope_logs.add(scope=scope, schema_url=scope_url)
+        under.log_records.extend(_log_record(row) for row in members)
+    return request
+
+
+def _log_record(row: Row) -> LogRecord:
+    record = LogRecord(
+        time_unix_nano=row["TimestampUnixNano"] or 0,
+        observed_time_unix_nano=row["ObservedTimestampUnixNano"] or 0,
+        severity_number=SeverityNumber.ValueType(row["SeverityNumber"] or 0),
+        severity_text=row["SeverityText"] or "",
+        attributes=key_values(row["LogAttributes"], row["LogAttributeTypes"]),
+        dropped_attributes_count=row["DroppedAttributesCount"] or 0,
+        flags=row["TraceFlags"] or 0,
+        trace_id=bytes.fromhex(row["TraceId"] or ""),
+        span_id=bytes.fromhex(row["SpanId"] or ""),
+        event_name=row["EventName"] or "",
+    )
+    if row["Body"] is not None:
+        record.body.CopyFrom(any_value(row["Body"], row["BodyType"] or ""))
+    return record
