@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-MAX_TRACES: Final = 20_000
+# Operations in flight at once. Traces whose operation never ends here are pushed out by newer ones.
+MAX_TRACES: Final = 5_000
 MAX_CALLS_A_TRACE: Final = 2_000
 
 

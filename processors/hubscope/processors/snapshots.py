@@ -33,77 +33,67 @@ class Stateful(Protocol):
 
 
 class Remembered:
-    """A stateful processor whose state follows the segments. With `directory` None nothing is kept on disk."""
+    """A stateful processor whose state follows the segments. With `directory` None nothing is kept or gone back to."""
 
     def __init__(self, processor: Stateful, directory: Path | None, kept: int = KEPT) -> None:
         self.processor, self.directory, self.kept = processor, directory, kept
         self.name = processor.name
         self._last: int | None = None  # the segment whose state the processor holds
-        self._in_memory: dict[int, str] = {}  # what would be on disk, where there is none
 
     def __call__(self, batch: Batch) -> Batch:
         """Raises RetryableError where the state cannot be written."""
-        if self._last is None or batch.segment <= self._last:
-            self._go_back_before(batch.segment)
+        if self.directory is not None and (self._last is None or batch.segment <= self._last):
+            self._go_back_before(self.directory, batch.segment)
         try:
             result = self.processor(batch)
         except BaseException:
             self._last = None  # half a batch is in the windows: take the state from the snapshot next time
             raise
+        if self.directory is not None:
+            self._keep(self.directory, batch.segment)
         self._last = batch.segment
-        self._keep(batch.segment)
         return result
 
-    def _segments(self) -> list[int]:
-        if self.directory is None:
-            return sorted(self._in_memory)
-        prefix = f"{self.name}-"
-        numbers = (p.name[len(prefix) : -len(".json")] for p in self.directory.glob(f"{prefix}*.json"))
-        return sorted(int(number) for number in numbers if number.isdigit())
+    def _snapshots(self, directory: Path) -> list[tuple[int, Path]]:
+        """Oldest first."""
+        found = ((path.stem.rpartition("-")[2], path) for path in directory.glob(f"{self.name}-*.json"))
+        return sorted((int(number), path) for number, path in found if number.isdigit())
 
-    def _path(self, segment: int) -> Path:
-        assert self.directory is not None
-        return self.directory / f"{self.name}-{segment:016d}.json"
+    def _go_back_before(self, directory: Path, segment: int) -> None:
+        """The newest state from before that segment. What was kept of later ones is of a past that is now redone."""
+        state: dict[str, Any] | None = None
+        for number, path in reversed(self._snapshots(directory)):
+            if number >= segment:
+                path.unlink(missing_ok=True)
+            elif (state := self._read(path)) is not None:
+                break
+        self.processor.restore(state)
 
-    def _go_back_before(self, segment: int) -> None:
-        for candidate in reversed([s for s in self._segments() if s < segment]):
-            state = self._read(candidate)
-            if state is not None:
-                self.processor.restore(state)
-                return
-        self.processor.restore(None)
-
-    def _read(self, segment: int) -> dict[str, Any] | None:
-        """The snapshot after that segment, or None where it was torn by a power cut or written by another version."""
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        """The state in a snapshot, or None where a power cut tore it or another version wrote it."""
         try:
-            text = self._in_memory[segment] if self.directory is None else self._path(segment).read_text("utf-8")
-            found = json.loads(text)
+            found = json.loads(path.read_text("utf-8"))
             if found["version"] != _VERSION:
-                raise ValueError(f"version {found['version']}")
+                raise ValueError(f"it has version {found['version']}, and this is version {_VERSION}")
             state: dict[str, Any] = found["state"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            _log.warning("the %s snapshot of segment %d is left aside: %s", self.name, segment, error)
+            _log.warning("the snapshot %s is left aside: %s", path, error)
             return None
         return state
 
-    def _keep(self, segment: int) -> None:
+    def _keep(self, directory: Path, segment: int) -> None:
         text = json.dumps({"version": _VERSION, "state": self.processor.snapshot()}, separators=(",", ":"))
-        if self.directory is None:
-            self._in_memory[segment] = text
-            for old in sorted(self._in_memory)[: -self.kept]:
-                del self._in_memory[old]
-            return
-        path = self._path(segment)
+        path = directory / f"{self.name}-{segment:016d}.json"
         unfinished = path.with_suffix(".tmp")
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(parents=True, exist_ok=True)
             unfinished.write_text(text, "utf-8")
-            os.replace(unfinished, path)
-            for old in self._segments()[: -self.kept]:
-                self._path(old).unlink(missing_ok=True)
+            os.replace(unfinished, path)  # without fsync: after a power cut a torn one is left aside, and only a
+            for _, old in self._snapshots(directory)[: -self.kept]:  # lagging exporter could tell the difference
+                old.unlink(missing_ok=True)
         except OSError as error:
             self._last = None
             raise RetryableError(
-                f"the state of the {self.name} processor cannot be written to {self.directory}: {error.strerror}",
+                f"the state of the {self.name} processor cannot be written to {directory}: {error.strerror}",
                 "free some space, or make the directory writable",
             ) from None
