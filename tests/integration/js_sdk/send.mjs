@@ -196,6 +196,7 @@ for (const value of [0, 0.001, 0.002, 0.004]) latency.record(value, labels);
 // Logs
 const loggerProvider = new LoggerProvider({
   resource,
+  logRecordLimits: { attributeCountLimit: 8 },
   processors: [new SimpleLogRecordProcessor({ exporter: watched(new exporters[2](options(2))) })],
 });
 const logger = loggerProvider.getLogger('hubscope.sdk-test', '4.5.6', {
@@ -226,6 +227,7 @@ logger.emit({
   severityNumber: SeverityNumber.ERROR4,
   severityText: 'FATAL-ish',
   body: { code: 7, nested: { list: ['a', true], none: null } },
+  attributes: Object.fromEntries([...Array(10).keys()].map((i) => [`a${i}`, i])),
 });
 logger.emit({ timestamp: at(55), observedTimestamp: at(66), body: new Uint8Array([222, 173, 190, 239]) });
 
