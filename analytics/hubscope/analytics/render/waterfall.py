@@ -58,15 +58,18 @@ def category(span: TraceSpan) -> str:
     return next((name for attribute, name in _CATEGORIES if span.attributes.get(attribute)), "other")
 
 
-def rows(trace: Trace, offenders: Sequence[str] = ()) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+def rows(
+    trace: Trace, offenders: Sequence[str] = (), fold_from: int = FOLD_FROM
+) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
     """The rows to show and the rows to fold away, in order of start, parents before children."""
-    lanes = _Lanes(trace, frozenset(offenders))
+    lanes = _Lanes(trace, frozenset(offenders), fold_from)
     all_rows = [row for root in lanes.roots for row in lanes.below(root, 0)]
     return tuple(all_rows[:VISIBLE_ROWS]), tuple(all_rows[VISIBLE_ROWS:])
 
 
 class _Lanes:
-    def __init__(self, trace: Trace, offenders: frozenset[str]) -> None:
+    def __init__(self, trace: Trace, offenders: frozenset[str], fold_from: int) -> None:
+        self.fold_from = fold_from
         by_id = {span.span_id: span for span in trace.spans}
         root = by_id.get(trace.root) or (trace.spans[0] if trace.spans else None)
         self.start = root.start_unix_nano if root else 0
@@ -111,7 +114,7 @@ class _Lanes:
         result: list[TraceSpan | Row] = []
         for child in children:
             alike = by_name[child.name]
-            if len(alike) < FOLD_FROM:
+            if len(alike) < self.fold_from:
                 result.append(child)
             elif child is alike[0]:
                 result.append(self.group(alike, depth))

@@ -1,0 +1,82 @@
+"""`hubscope status`: what is in the lake, how fresh, how large."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from hubscope.console import terminal
+from hubscope.console.options import example, lake_option
+
+if TYPE_CHECKING:
+    from hubscope.console.lake_status import Collector, Status
+
+
+@click.command("status", epilog=example("hubscope status", "hubscope status --format json | jq .services"))
+@lake_option
+@click.option(
+    "--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True, help="How to write it."
+)
+def command(lake: str, form: str) -> None:
+    """Shows the lake's tables, rows, files and size, its services with versions and runs, and the collector."""
+    from hubscope.console import lake_status
+
+    with terminal.working("reading the lake"):
+        found = lake_status.read(lake)
+    if form == "json":
+        click.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False, default=str))
+    else:
+        click.echo(text(found), nl=False)
+
+
+def text(status: Status) -> str:
+    """The status as text, ending in a newline."""
+    from hubscope.analytics.render import numbers
+
+    files = sum(table.files for table in status.tables)
+    size = numbers.quantity(sum(table.size_bytes for table in status.tables), "By")
+    newest = max((table.newest for table in status.tables if table.newest), default=None)
+    lines = [
+        f"lake       {status.lake} (version {status.lake_version})",
+        f"size       {size} in {numbers.count(files, 'file')}",
+        f"newest     {_ago(newest)}",
+        f"collector  {_collector(status.collector)}",
+    ]
+    if status.log_segments_waiting:
+        lines.append(f"log        {numbers.count(status.log_segments_waiting, 'segment')} not in the lake yet")
+    filled = [table for table in status.tables if table.rows]
+    if not filled:
+        return "\n".join([*lines, "", "The lake is empty: `hubscope run -- CMD` fills it."]) + "\n"
+    rows = [
+        (t.name, f"{t.rows:,}", f"{t.files:,}", numbers.quantity(t.size_bytes, "By"), numbers.moment(t.newest))
+        for t in filled
+    ]
+    lines += ["", terminal.table(("table", "rows", "files", "size", "newest"), rows, (False, True, True, True))]
+    services = [
+        (numbers.printable(s.name), numbers.printable(", ".join(s.versions) or "–"), f"{s.runs:,}", f"{s.spans:,}")
+        for s in status.services
+    ]
+    if services:
+        lines.append(terminal.table(("service", "versions", "runs", "spans"), services, (False, False, True, True)))
+    return "\n".join(lines)
+
+
+def _collector(collector: Collector | None) -> str:
+    if collector is None:
+        return "not running"
+    where = ", ".join(f"{name} {address}" for name, address in collector.addresses.items())
+    if collector.health is None:
+        return f"pid {collector.pid} does not answer; see `hubscope doctor`"
+    return f"pid {collector.pid}, {collector.health.get('status', 'answers')}" + (f"; {where}" if where else "")
+
+
+def _ago(newest: str | None) -> str:
+    from hubscope.analytics.render import numbers
+
+    if newest is None:
+        return "nothing yet"
+    age_s = (datetime.now(UTC) - datetime.fromisoformat(newest)).total_seconds()
+    return f"{numbers.quantity(round(age_s), 's')} ago ({numbers.moment(newest)})" if age_s >= 1 else "just now"

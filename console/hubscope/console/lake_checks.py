@@ -1,0 +1,157 @@
+"""What `hubscope doctor` looks at, second half: the ports, the collector, the lake and its log."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from hubscope.console.checks import FAIL, OK, WARN, Check
+from hubscope.console.collector_link import (
+    GRPC_PORT,
+    HTTP_PORT,
+    TELEMETRY_PORT,
+    Address,
+    health,
+    listening,
+    owner,
+    recorded,
+)
+from hubscope.console.options import is_url, state_dir
+from hubscope.errors import HubscopeError
+
+MIB: Final = 1024 * 1024
+DISK_LOW_MIB, DISK_FULL_MIB = 1024, 100  # the log alone may take 1 GiB; under 100 MiB not even a compaction fits
+BACKLOG_SEGMENTS: Final = 20  # a segment is half a second: ten seconds behind is no longer a hiccup
+
+
+def ports(lake: str) -> Iterator[Check]:
+    """Each usual port is free, or a hubscope collector has it."""
+    state = state_dir(lake)
+    ours = recorded(state) if state is not None else None
+    for port, flag in ((GRPC_PORT, "--grpc"), (HTTP_PORT, "--http"), (TELEMETRY_PORT, "--telemetry")):
+        address = Address("127.0.0.1", port)
+        if not listening(address):
+            yield Check(f"port {port}", OK, "free")
+            continue
+        who = owner(port) or "another process"
+        if ours is not None or health(Address("127.0.0.1", TELEMETRY_PORT)) is not None:
+            yield Check(f"port {port}", OK, f"a collector listens: {who}")
+        else:
+            remedy = f"stop it, or choose another port: hubscope collect {flag} 127.0.0.1:{port + 10_000}"
+            yield Check(f"port {port}", WARN, f"taken by {who}", remedy)
+
+
+def collector(lake: str) -> Iterator[Check]:
+    """The collector of this lake, if one runs, is healthy."""
+    state = state_dir(lake)
+    if state is None:
+        return
+    found = recorded(state)
+    if found is None:
+        yield Check("collector", OK, "none is running; `hubscope run` starts one when it is needed")
+        return
+    address = telemetry_address(found)
+    answer = health(address) if address is not None else None
+    if answer is None:
+        remedy = f"see {state / 'collector.log'}, end the process, start it again"
+        yield Check("collector", FAIL, f"pid {found['pid']} is alive and does not answer at {address}", remedy)
+    elif str(answer.get("status", "")).lower() not in ("ok", "healthy", "ready"):
+        yield Check(
+            "collector", FAIL, f"pid {found['pid']} says {answer.get('status')}", f"see {state / 'collector.log'}"
+        )
+    else:
+        yield Check("collector", OK, f"pid {found['pid']}, healthy, telemetry at {address}")
+
+
+def telemetry_address(record: dict[str, object]) -> Address | None:
+    """Where the collector of `collector.json` answers `/healthz`."""
+    addresses = record.get("addresses", record)
+    text = addresses.get("telemetry") if isinstance(addresses, dict) else None
+    try:
+        return Address.parse(str(text)) if text else None
+    except ValueError:
+        return None
+
+
+def lake(lake: str) -> Iterator[Check]:
+    """The lake can be read and written, and there is room."""
+    if not is_url(lake):
+        yield from _folder(Path(lake))
+        if not Path(lake).is_dir():
+            return
+    try:
+        from hubscope.analytics import connect
+
+        connection = connect(lake)
+        rows = connection.execute("SELECT count(*) FROM otel_traces").fetchone()
+    except ModuleNotFoundError as error:
+        yield Check(
+            "lake", WARN, f"it was not read: module {error.name} is missing", "pip install 'hubscope[analytics]'"
+        )
+    except HubscopeError as error:
+        if not is_url(lake) and not any(Path(lake).glob("otel_*")):
+            yield Check("lake", OK, f"nothing is in {lake} yet")
+        else:
+            yield Check("lake", FAIL, error.message, error.remedy)
+    else:
+        yield Check("lake", OK, f"{lake} can be read: {rows[0] if rows else 0:,} spans")
+
+
+def _folder(folder: Path) -> Iterator[Check]:
+    nearest = next((p for p in (folder, *folder.parents) if p.exists()), Path("/"))
+    if not nearest.is_dir():
+        yield Check(
+            "lake", FAIL, f"{nearest} is a file, not a folder", "name another folder with --lake or HUBSCOPE_LAKE"
+        )
+        return
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        yield Check(
+            "lake", FAIL, f"{nearest} cannot be written by this user", "chown or chmod it, or name another lake"
+        )
+    free_mib = shutil.disk_usage(nearest).free // MIB
+    remedy = "make room, or put the lake on another disk with --lake"
+    state = FAIL if free_mib < DISK_FULL_MIB else WARN if free_mib < DISK_LOW_MIB else OK
+    yield Check("disk", state, f"{free_mib:,} MiB free at {nearest}", "" if state == OK else remedy)
+    if not folder.exists():
+        yield Check("lake", OK, f"{folder} does not exist yet; the first data makes it")
+
+
+def backlog(lake: str) -> Iterator[Check]:
+    """What was accepted has also been written."""
+    state = state_dir(lake)
+    if state is None or not (state / "wal").is_dir():
+        return
+    segments = list((state / "wal").glob("*.wal"))
+    size_mib = sum(_size_bytes(path) for path in segments) / MIB
+    running = recorded(state) is not None
+    text = f"{len(segments)} segments, {size_mib:.1f} MiB wait to be written"
+    if segments and not running:
+        yield Check("log", WARN, f"{text}, and no collector runs", f"hubscope collect --lake {lake} writes them")
+    elif len(segments) > BACKLOG_SEGMENTS:
+        remedy = f"see {state / 'collector.log'}: the disk, or a destination that refuses"
+        yield Check("log", WARN, f"{text}: the worker is behind", remedy)
+    else:
+        yield Check("log", OK, text if segments else "nothing waits to be written")
+
+
+def dead_letters(lake: str) -> Iterator[Check]:
+    """Nothing that was accepted turned out to be unreadable."""
+    state = state_dir(lake)
+    if state is None or not (state / "dead-letter").is_dir():
+        return
+    files = [path for path in (state / "dead-letter").iterdir() if path.is_file()]
+    if files:
+        detail = f"{len(files)} in {state / 'dead-letter'}, each with its reason beside it"
+        yield Check("dead letters", WARN, detail, "read the reasons, mend the sender, then delete the files")
+    else:
+        yield Check("dead letters", OK, "none")
+
+
+def _size_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # written and deleted meanwhile

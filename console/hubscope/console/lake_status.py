@@ -1,0 +1,101 @@
+"""What is in a lake, as plain figures: tables, services with their versions and runs, freshness, and who writes it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from hubscope.console import collector_link, lake_checks
+from hubscope.console.options import is_url, state_dir
+
+
+@dataclass(frozen=True)
+class Table:
+    name: str
+    rows: int
+    files: int
+    size_bytes: int
+    oldest: str | None  # RFC 3339
+    newest: str | None
+
+
+@dataclass(frozen=True)
+class Service:
+    name: str
+    versions: tuple[str, ...]
+    runs: int
+    spans: int
+    newest: str | None
+
+
+@dataclass(frozen=True)
+class Collector:
+    """The collector of this lake. `health` is what its `/healthz` says; None where it does not answer."""
+
+    pid: int
+    addresses: dict[str, str]
+    health: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Status:
+    lake: str
+    lake_version: int
+    tables: tuple[Table, ...]
+    services: tuple[Service, ...]
+    collector: Collector | None
+    log_segments_waiting: int | None  # None where the log is not on this machine
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def read(lake: str) -> Status:
+    """Raises LakeError where there is no lake, or it cannot be read."""
+    from deltalake import DeltaTable
+
+    from hubscope.analytics import connect
+    from hubscope.lake_schema import LAKE_VERSION, SCHEMAS
+
+    connection = connect(lake)
+    tables = []
+    for name, schema in SCHEMAS.items():
+        time = "Timestamp" if "Timestamp" in schema.names else "TimeUnix"
+        row = connection.execute(f"SELECT count(*), min({time}), max({time}) FROM {name}").fetchone()
+        rows, oldest, newest = row or (0, None, None)
+        files, size_bytes = 0, 0
+        if is_url(lake) or os.path.isdir(os.path.join(lake, name, "_delta_log")):
+            sizes = DeltaTable(f"{lake.rstrip('/')}/{name}").get_add_actions().column("size_bytes").to_pylist()
+            files, size_bytes = len(sizes), sum(sizes)
+        tables.append(Table(name, rows, files, size_bytes, _rfc3339(oldest), _rfc3339(newest)))
+    state = state_dir(lake)
+    waiting = len(list((state / "wal").glob("*.wal"))) if state is not None and state.is_dir() else None
+    return Status(lake, LAKE_VERSION, tuple(tables), _services(connection), _collector(lake), waiting)
+
+
+def _services(connection: Any) -> tuple[Service, ...]:
+    rows = connection.execute(
+        """
+        SELECT ServiceName, list_sort(list(DISTINCT ServiceVersion) FILTER (ServiceVersion IS NOT NULL)),
+            count(DISTINCT ServiceInstanceId), count(*), max(Timestamp)
+        FROM otel_traces GROUP BY ServiceName ORDER BY ServiceName
+        """
+    ).fetchall()
+    return tuple(Service(r[0], tuple(r[1] or ()), r[2], r[3], _rfc3339(r[4])) for r in rows)
+
+
+def _collector(lake: str) -> Collector | None:
+    state = state_dir(lake)
+    record = collector_link.recorded(state) if state is not None else None
+    if record is None:
+        return None
+    address = lake_checks.telemetry_address(record)
+    addresses = record.get("addresses", {})
+    named = {str(k): str(v) for k, v in addresses.items()} if isinstance(addresses, dict) else {}
+    return Collector(int(record["pid"]), named, collector_link.health(address) if address else None)
+
+
+def _rfc3339(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment is not None else None
