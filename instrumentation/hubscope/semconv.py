@@ -105,7 +105,7 @@ HUB_STARTUP_MAJOR_FAULTS = _attribute(
 HUB_STARTUP_END = _attribute(
     "hub.startup.end",
     "string",
-    "What ended the start: `interactive` (said), `first_request` (seen) or `exit` (never said).",
+    "What ended the start: `interactive` (said), `listening` or `first_request` (seen), or `exit` (never said).",
 )
 HUB_IMPORT_MODULE = _attribute("code.namespace", "string", "The imported module.", column="CodeNamespace")
 HUB_IMPORT_SELF_TIME = _attribute(
@@ -147,7 +147,7 @@ DB_QUERY_TEXT = _attribute(
 DB_QUERY_SUMMARY = _attribute(
     "db.query.summary",
     "string",
-    "The statement's shape: what queries are grouped by.",
+    "The statement's shape, as `SELECT memories #4f1c9a`: what queries are grouped by.",
     stability="stable",
     column="DbQuerySummary",
 )

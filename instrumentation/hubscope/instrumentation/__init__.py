@@ -1,0 +1,70 @@
+"""Measure an application by hand: `from hubscope import instrumentation as hub`.
+
+    hub.configure(service_name="hub", service_version="2")   # or `hubscope run`, without code
+
+    with hub.phase("personas"):
+        load_personas()
+    hub.interactive()
+
+    @hub.task("ask")
+    async def ask(question): ...
+
+Every block is a context manager and a decorator, for plain, async and generator functions. All of it is a cheap
+no-op while nothing is configured, and none of it raises into the application. Importing this module imports no
+OpenTelemetry: the parts are fetched when first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hubscope.instrumentation.cache_watch import CacheWatch, watch_cache
+    from hubscope.instrumentation.manual import (
+        first_render,
+        interactive,
+        memory_operation,
+        phase,
+        plugin_call,
+        query,
+        rating,
+        task,
+        vector_search,
+        vector_upsert,
+    )
+    from hubscope.instrumentation.setup import configure, flush
+
+__all__ = [
+    "CacheWatch",
+    "configure",
+    "first_render",
+    "flush",
+    "interactive",
+    "memory_operation",
+    "phase",
+    "plugin_call",
+    "query",
+    "rating",
+    "task",
+    "vector_search",
+    "vector_upsert",
+    "watch_cache",
+]
+
+_SETUP = frozenset({"configure", "flush"})
+_CACHES = frozenset({"CacheWatch", "watch_cache"})
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    part = "setup" if name in _SETUP else "cache_watch" if name in _CACHES else "manual"
+    value = getattr(import_module(f"hubscope.instrumentation.{part}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

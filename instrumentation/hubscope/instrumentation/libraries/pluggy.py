@@ -1,0 +1,285 @@
+"""pluggy: each plugin's part of each hook call, by wrapping the function that its `HookImpl` holds.
+
+Every call is counted and timed in `hub.plugin.call.duration`; a span is made where the call took 50 µs or more, failed,
+or made spans of its own (see lazy_span). A hook wrapper is timed before and after its yield, without what it wraps. A
+plugin that answers with a coroutine, or with an `async def` of its own for the host to call, is timed there too.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import inspect
+import logging
+import time
+from collections.abc import Callable, Collection, Generator
+from time import perf_counter_ns, time_ns
+from typing import Any, Final
+
+from opentelemetry.context import attach, detach, get_current
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+from opentelemetry.trace import Span, set_span_in_context
+from wrapt import register_post_import_hook
+
+from hubscope import semconv as names
+from hubscope.instrumentation import signals
+from hubscope.instrumentation.lazy_span import LazySpan
+from hubscope.instrumentation.manual import add_overhead
+
+# Below this a span costs more than what it tells; the design's own line between metrics and spans.
+SPAN_FROM_NS: Final = 50_000
+_MARK: Final = "__hubscope_original__"
+_enabled = False
+_log = logging.getLogger("hubscope")
+
+
+class _Plugin:
+    """What is the same for every call of one hook implementation."""
+
+    __slots__ = ("attributes", "id", "metric", "name")
+
+    def __init__(self, plugin_id: str, hook: str) -> None:
+        self.id = plugin_id
+        self.name = names.SPAN_PLUGIN.format(id=plugin_id, hook=hook)
+        self.metric = {names.HUB_PLUGIN_ID: plugin_id, names.HUB_PLUGIN_HOOK: hook}
+        self.attributes = {**self.metric, names.HUB_PLUGIN_TIER: "standard", names.HUB_PLUGIN_ISOLATION: "in_process"}
+
+
+class _Call:
+    """One call of one plugin. `busy_ns` and `cpu_ns` grow with each stretch that the plugin runs."""
+
+    __slots__ = (
+        "_cpu_from",
+        "_from",
+        "_handles",
+        "_parent",
+        "_plugin",
+        "_span",
+        "_token",
+        "busy_ns",
+        "cpu_ns",
+        "start_ns",
+    )
+
+    def __init__(self, handles: signals.Handles, plugin: _Plugin) -> None:
+        self._handles = handles
+        self._plugin = plugin
+        self._parent = signals.parent_context() or get_current()
+        self.busy_ns = 0
+        self.cpu_ns: int | None = 0
+        self.start_ns = time_ns()
+        self._span = LazySpan(self._make)
+
+    def _make(self) -> Span:
+        plugin = self._plugin
+        return self._handles.tracer.start_span(
+            plugin.name, context=self._parent, attributes=plugin.attributes, start_time=self.start_ns
+        )
+
+    def resume(self, *, cpu: bool = True) -> None:
+        """The plugin runs from now on. Without `cpu` other tasks may run on the thread in between."""
+        self._token = attach(set_span_in_context(self._span))
+        self._cpu_from = time.thread_time_ns() if cpu else -1
+        self._from = perf_counter_ns()
+
+    def pause(self) -> None:
+        """The plugin runs no more, for now."""
+        self.busy_ns += perf_counter_ns() - self._from
+        if self._cpu_from < 0:
+            self.cpu_ns = None
+        elif self.cpu_ns is not None:
+            self.cpu_ns += time.thread_time_ns() - self._cpu_from
+        detach(self._token)
+
+    def finish(self, error: BaseException | None) -> None:
+        """Record the metric, and the span if it is worth one."""
+        try:
+            failed = signals.is_failure(error)
+            if failed or self.busy_ns >= SPAN_FROM_NS or self._span.real is not None:
+                span = self._span.materialise()
+                if self.cpu_ns is not None:
+                    span.set_attribute(names.HUB_PLUGIN_CPU_TIME, self.cpu_ns / 1e9)
+                if failed and error is not None:
+                    signals.fail(span, error)
+                span.end(self.start_ns + self.busy_ns)
+            duration_s = self.busy_ns / 1e9
+            self._handles.instrument(names.METRIC_PLUGIN_DURATION).record(duration_s, self._plugin.metric)
+            add_overhead(self._plugin.id, duration_s)
+        except Exception:  # noqa: BLE001 - never into the application
+            _log.debug("a call of %s could not be recorded", self._plugin.name, exc_info=True)
+
+
+def _call(plugin: _Plugin) -> _Call | None:
+    handles = signals.handles() if _enabled else None
+    return None if handles is None else _Call(handles, plugin)
+
+
+def _measured(plugin: _Plugin, function: Callable[..., Any], *, wrapper: bool) -> Callable[..., Any]:
+    measured = _measured_wrapper(plugin, function) if wrapper else _measured_function(plugin, function)
+    setattr(measured, _MARK, function)
+    return measured
+
+
+def _measured_function(plugin: _Plugin, function: Callable[..., Any]) -> Callable[..., Any]:
+    inner_prefix = f"{getattr(function, '__qualname__', '')}.<locals>."
+
+    @functools.wraps(function)
+    def measured(*args: Any, **kwargs: Any) -> Any:
+        call = _call(plugin)
+        if call is None:
+            return function(*args, **kwargs)
+        error: BaseException | None = None
+        call.resume()
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            call.pause()
+            call.finish(error)
+        if inspect.iscoroutine(result):
+            return _awaited(plugin, result)
+        # Datasette's way to answer later: `async def inner(): …; return inner`.
+        if inspect.iscoroutinefunction(result) and getattr(result, "__qualname__", "").startswith(inner_prefix):
+            return _measured_answer(plugin, result)
+        return result
+
+    return measured
+
+
+def _measured_answer(plugin: _Plugin, answer: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(answer)
+    async def measured(*args: Any, **kwargs: Any) -> Any:
+        return await _awaited(plugin, answer(*args, **kwargs))
+
+    return measured
+
+
+async def _awaited(plugin: _Plugin, answer: Any) -> Any:
+    call = _call(plugin)
+    if call is None:
+        return await answer
+    error: BaseException | None = None
+    call.resume(cpu=False)
+    try:
+        return await answer
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        call.pause()
+        call.finish(error)
+
+
+def _measured_wrapper(plugin: _Plugin, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A generator function again, because pluggy asks `inspect.isgeneratorfunction`; passes everything through."""
+
+    @functools.wraps(function)
+    def measured(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        call = _call(plugin)
+        if call is None:
+            return (yield from function(*args, **kwargs))
+        inner = function(*args, **kwargs)
+        step: Callable[[], Any] = functools.partial(next, inner)
+        error: BaseException | None = None
+        try:
+            while True:
+                call.resume()
+                try:
+                    yielded = step()
+                except StopIteration as stop:
+                    return stop.value
+                finally:
+                    call.pause()
+                try:
+                    sent = yield yielded
+                except GeneratorExit:
+                    inner.close()
+                    raise
+                except BaseException as thrown:  # noqa: BLE001 - handed to the wrapper, which decides
+                    step = functools.partial(inner.throw, thrown)
+                else:
+                    step = functools.partial(inner.send, sent)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            # What the wrapped hook raised and the wrapper let pass is not this plugin's failure.
+            call.finish(None if error is not None and _passed_through(step, error) else error)
+
+    return measured
+
+
+def _passed_through(step: Callable[[], Any], error: BaseException) -> bool:
+    return isinstance(step, functools.partial) and error in step.args
+
+
+def plugin_id(plugin: object, name: str | None) -> str:
+    """The name it is registered under; of an unnamed object, whose name is its address, that of its class or module."""
+    if name and not name.isdigit():
+        return name
+    return str(getattr(plugin, "__name__", "") or type(plugin).__qualname__)
+
+
+class PluggyInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # no type information
+    """Wraps the hook implementations of every plugin manager, registered before or later, and unwraps them all."""
+
+    def __init__(self) -> None:
+        self._original_init: Any = getattr(self, "_original_init", None)
+        self._hook_impl: Any = getattr(self, "_hook_impl", None)
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        return ()
+
+    def _instrument(self, **kwargs: Any) -> None:
+        global _enabled
+        _enabled = True
+        register_post_import_hook(self._patch, "pluggy")
+
+    def _patch(self, module: Any) -> None:
+        hook_impl = getattr(module, "HookImpl", None)
+        if hook_impl is None or not _enabled or self._original_init is not None:
+            return
+        original = hook_impl.__init__
+
+        @functools.wraps(original)
+        def init(impl: Any, *args: Any, **kwargs: Any) -> None:
+            original(impl, *args, **kwargs)
+            _wrap(impl)
+
+        self._hook_impl, self._original_init = hook_impl, original
+        hook_impl.__init__ = init
+        for impl in _existing(hook_impl):
+            _wrap(impl)
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        global _enabled
+        _enabled = False
+        if self._original_init is None:
+            return
+        self._hook_impl.__init__ = self._original_init
+        for impl in _existing(self._hook_impl):
+            original = getattr(impl.function, _MARK, None)
+            if original is not None:
+                impl.function = original
+        self._original_init = self._hook_impl = None
+
+
+def _wrap(impl: Any) -> None:
+    try:
+        function = impl.function
+        if hasattr(function, _MARK):
+            return
+        opts: dict[str, Any] = getattr(impl, "opts", {})
+        hook = str(opts.get("specname") or getattr(function, "__name__", "hook"))
+        plugin = _Plugin(plugin_id(impl.plugin, impl.plugin_name), hook)
+        wrapper = bool(getattr(impl, "hookwrapper", False) or getattr(impl, "wrapper", False))
+        impl.function = _measured(plugin, function, wrapper=wrapper)
+    except Exception:  # noqa: BLE001 - the plugin runs unmeasured
+        _log.debug("hook implementation %r is not measured", impl, exc_info=True)
+
+
+def _existing(hook_impl: type) -> list[Any]:
+    """Every hook implementation of the process: plugin managers keep no list of themselves."""
+    return [found for found in gc.get_objects() if type(found) is hook_impl]

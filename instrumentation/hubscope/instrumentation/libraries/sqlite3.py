@@ -1,0 +1,340 @@
+"""sqlite3: a span and two histograms a statement, through real subclasses put in by `connect`.
+
+`sqlite3.connect` is given `factory=`, so a connection stays a `sqlite3.Connection` to C code: `backup`, `Cursor(con)`,
+`isinstance` all hold. `Connection.execute*` go through a cursor of ours, as they do in C through one of sqlite3's.
+
+When a query ends: SQLite does the work of a SELECT while its rows are fetched. A span therefore lasts as long as
+`execute` and the fetches took together, without what the application did in between, and is sent when the rows are
+exhausted, or the cursor is used again, closed or let go. `commit` has a span of its own when a transaction was open:
+there the disk is written.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sqlite3
+from collections.abc import Collection, Iterable, Sized
+from time import perf_counter_ns, time_ns
+from types import TracebackType
+from typing import Any, Final
+
+from opentelemetry.context import get_value
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+from opentelemetry.trace import SpanKind
+
+from hubscope import semconv as names
+from hubscope.instrumentation import signals
+from hubscope.instrumentation.libraries import sql_text
+
+_FACTORY_POSITION: Final = 5  # connect(database, timeout, detect_types, isolation_level, check_same_thread, factory, …)
+_enabled = False
+_log = logging.getLogger("hubscope")
+
+
+class _Running:
+    """The statement whose rows are still being fetched."""
+
+    __slots__ = ("busy_ns", "rows", "shape", "span", "start_unix_nano")
+
+    def __init__(self, span: Any, shape: sql_text.Shape, start_unix_nano: int) -> None:
+        self.span = span
+        self.shape = shape
+        self.start_unix_nano = start_unix_nano
+        self.busy_ns = 0
+        self.rows: int | None = None
+
+    def finish(self, error: BaseException | None = None) -> None:
+        try:
+            attributes: dict[str, Any] = {
+                names.DB_SYSTEM_NAME: "sqlite",
+                names.DB_OPERATION_NAME: self.shape.operation,
+                names.DB_QUERY_SUMMARY: self.shape.summary,
+            }
+            if self.shape.collection:
+                attributes[names.DB_COLLECTION_NAME] = self.shape.collection
+            if self.rows is not None:
+                self.span.set_attribute(names.DB_RESPONSE_RETURNED_ROWS, self.rows)
+            if error is not None:
+                signals.fail(self.span, error)
+                code = getattr(error, "sqlite_errorname", None)
+                if code:
+                    self.span.set_attribute(names.DB_RESPONSE_STATUS_CODE, code)
+                attributes[names.ERROR_TYPE] = signals.error_type(error)
+            self.span.end(self.start_unix_nano + self.busy_ns)
+            handles = signals.handles()
+            if handles is None:
+                return
+            handles.instrument(names.METRIC_DB_DURATION).record(self.busy_ns / 1e9, attributes)
+            if self.rows is not None:
+                chosen = {k: attributes[k] for k in (names.DB_SYSTEM_NAME, names.DB_COLLECTION_NAME) if k in attributes}
+                handles.instrument(names.METRIC_DB_ROWS).record(self.rows, chosen)
+        except Exception:  # noqa: BLE001 - never into the application
+            _log.debug("a query could not be recorded", exc_info=True)
+
+
+def _start(connection: Any, sql: Any, batch: int | None = None) -> _Running | None:
+    """Start measuring a statement; None while nothing is configured, or inside an exporter."""
+    handles = signals.handles() if _enabled else None
+    if handles is None or not isinstance(sql, str) or get_value("suppress_instrumentation"):
+        return None
+    try:
+        shape = sql_text.shape_of(sql)
+        attributes: dict[str, Any] = {
+            names.DB_SYSTEM_NAME: "sqlite",
+            names.DB_OPERATION_NAME: shape.operation,
+            names.DB_QUERY_TEXT: shape.text,
+            names.DB_QUERY_SUMMARY: shape.summary,
+        }
+        name = shape.operation
+        if shape.collection:
+            attributes[names.DB_COLLECTION_NAME] = shape.collection
+            name = f"{name} {shape.collection}"
+        namespace = getattr(connection, "_hubscope_namespace", "")
+        if namespace:
+            attributes[names.DB_NAMESPACE] = namespace
+        if batch is not None:
+            attributes[names.DB_OPERATION_BATCH_SIZE] = batch
+        start_ns = time_ns()
+        span = handles.tracer.start_span(
+            name,
+            context=signals.parent_context(),
+            kind=SpanKind.INTERNAL,
+            attributes=attributes,
+            start_time=start_ns,
+        )
+        return _Running(span, shape, start_ns)
+    except Exception:  # noqa: BLE001 - the statement runs unmeasured
+        return None
+
+
+class MeasuredCursor(sqlite3.Cursor):
+    """sqlite3.Cursor that tells how long its statements took and how many rows were fetched."""
+
+    _hubscope_running: _Running | None = None
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Any:
+        return self._hubscope_run(super().execute, (sql, parameters), None)
+
+    def executemany(self, sql: str, parameters: Iterable[Any], /) -> Any:
+        return self._hubscope_run(super().executemany, (sql, parameters), _length(parameters))
+
+    def executescript(self, sql_script: str, /) -> Any:
+        return self._hubscope_run(super().executescript, (sql_script,), None)
+
+    def _hubscope_run(self, run: Any, arguments: tuple[Any, ...], batch: int | None) -> Any:
+        self._hubscope_finish()
+        running = _start(self.connection, arguments[0], batch)
+        if running is None:
+            return run(*arguments)
+        begin_ns = perf_counter_ns()
+        try:
+            result = run(*arguments)
+        except BaseException as error:
+            running.busy_ns = perf_counter_ns() - begin_ns
+            running.finish(error)
+            raise
+        running.busy_ns = perf_counter_ns() - begin_ns
+        if self.description is None:
+            running.finish()  # no rows to come
+        else:
+            running.rows = 0
+            self._hubscope_running = running
+        return result
+
+    def _hubscope_finish(self, error: BaseException | None = None) -> None:
+        running = self._hubscope_running
+        if running is not None:
+            self._hubscope_running = None
+            running.finish(error)
+
+    def _hubscope_fetch(self, fetch: Any, arguments: tuple[Any, ...]) -> Any:
+        running = self._hubscope_running
+        if running is None:
+            return fetch(*arguments)
+        begin_ns = perf_counter_ns()
+        try:
+            result = fetch(*arguments)
+        except BaseException as error:
+            running.busy_ns += perf_counter_ns() - begin_ns
+            self._hubscope_finish(error)
+            raise
+        running.busy_ns += perf_counter_ns() - begin_ns
+        return result
+
+    def fetchall(self) -> list[Any]:
+        rows: list[Any] = self._hubscope_fetch(super().fetchall, ())
+        running = self._hubscope_running
+        if running is not None and running.rows is not None:
+            running.rows += len(rows)
+            self._hubscope_finish()
+        return rows
+
+    def fetchmany(self, size: int | None = None) -> list[Any]:
+        wanted = self.arraysize if size is None else size
+        rows: list[Any] = self._hubscope_fetch(super().fetchmany, (wanted,))
+        running = self._hubscope_running
+        if running is not None and running.rows is not None:
+            running.rows += len(rows)
+            if len(rows) < wanted:
+                self._hubscope_finish()
+        return rows
+
+    def fetchone(self) -> Any:
+        row = self._hubscope_fetch(super().fetchone, ())
+        running = self._hubscope_running
+        if running is not None and running.rows is not None:
+            if row is None:
+                self._hubscope_finish()
+            else:
+                running.rows += 1
+        return row
+
+    def __next__(self) -> Any:
+        running = self._hubscope_running
+        if running is None or running.rows is None:
+            return super().__next__()
+        begin_ns = perf_counter_ns()
+        try:
+            row = super().__next__()
+        except StopIteration:
+            running.busy_ns += perf_counter_ns() - begin_ns
+            self._hubscope_finish()
+            raise
+        except BaseException as error:
+            running.busy_ns += perf_counter_ns() - begin_ns
+            self._hubscope_finish(error)
+            raise
+        running.busy_ns += perf_counter_ns() - begin_ns
+        running.rows += 1
+        return row
+
+    def close(self) -> None:
+        self._hubscope_finish()
+        super().close()
+
+    def __del__(self) -> None:
+        self._hubscope_finish()
+
+
+class MeasuredConnection(sqlite3.Connection):
+    """sqlite3.Connection whose cursors measure, and whose commits are measured when they write."""
+
+    _hubscope_namespace = ""
+
+    def cursor(self, factory: Any = None) -> Any:
+        return super().cursor(_cursor_factory(factory))
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Any:
+        return self.cursor().execute(sql, parameters)
+
+    def executemany(self, sql: str, parameters: Iterable[Any], /) -> Any:
+        return self.cursor().executemany(sql, parameters)
+
+    def executescript(self, sql_script: str, /) -> Any:
+        return self.cursor().executescript(sql_script)
+
+    def commit(self) -> None:
+        self._hubscope_transaction("COMMIT", super().commit, ())
+
+    def rollback(self) -> None:
+        self._hubscope_transaction("ROLLBACK", super().rollback, ())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Any:
+        name = "COMMIT" if kind is None else "ROLLBACK"
+        return self._hubscope_transaction(name, super().__exit__, (kind, error, trace))
+
+    def _hubscope_transaction(self, name: str, run: Any, arguments: tuple[Any, ...]) -> Any:
+        running = _start(self, name) if self.in_transaction else None
+        if running is None:
+            return run(*arguments)
+        begin_ns = perf_counter_ns()
+        try:
+            result = run(*arguments)
+        except BaseException as error:
+            running.busy_ns = perf_counter_ns() - begin_ns
+            running.finish(error)
+            raise
+        running.busy_ns = perf_counter_ns() - begin_ns
+        running.finish()
+        return result
+
+
+def _length(parameters: object) -> int | None:
+    return len(parameters) if isinstance(parameters, Sized) else None
+
+
+@functools.lru_cache(maxsize=256)
+def _mixed(measured: Any, own: Any) -> Any:
+    """The application's own class, measured."""
+    return type(own.__name__, (measured, own), {"__module__": own.__module__, "__qualname__": own.__qualname__})
+
+
+def _subclass(measured: type, factory: Any, base: type) -> Any:
+    if factory is None or factory is base:
+        return measured
+    if not isinstance(factory, type) or not issubclass(factory, base) or issubclass(factory, measured):
+        return factory  # a function: what it makes is its own affair
+    try:
+        return _mixed(measured, factory)  # type: ignore[arg-type]  # classes are hashable
+    except TypeError:  # a final class, or one with another layout
+        return factory
+
+
+def _cursor_factory(factory: Any) -> Any:
+    return _subclass(MeasuredCursor, factory, sqlite3.Cursor)
+
+
+def _namespace(database: Any) -> str:
+    """The database's file name without its folder, which may name a person."""
+    try:
+        name = os.fsdecode(database)
+    except TypeError:
+        return ""
+    if name.startswith("file:"):
+        name = name[5:].partition("?")[0]
+    return os.path.basename(name) or name
+
+
+def _modules() -> tuple[Any, Any]:
+    return sqlite3, sqlite3.dbapi2
+
+
+class Sqlite3Instrumentor(BaseInstrumentor):  # type: ignore[misc]  # no type information
+    """Puts the measuring classes into `sqlite3.connect`, and takes them out again."""
+
+    def __init__(self) -> None:
+        self._original: Any = getattr(self, "_original", None)
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        return ()
+
+    def _instrument(self, **kwargs: Any) -> None:
+        global _enabled
+        original = sqlite3.connect
+
+        @functools.wraps(original)
+        def connect(*args: Any, **kwargs: Any) -> Any:
+            if len(args) > _FACTORY_POSITION:
+                factory = _subclass(MeasuredConnection, args[_FACTORY_POSITION], sqlite3.Connection)
+                args = (*args[:_FACTORY_POSITION], factory, *args[_FACTORY_POSITION + 1 :])
+            else:
+                kwargs["factory"] = _subclass(MeasuredConnection, kwargs.get("factory"), sqlite3.Connection)
+            connection = original(*args, **kwargs)
+            if isinstance(connection, MeasuredConnection):
+                connection._hubscope_namespace = _namespace(args[0] if args else kwargs.get("database"))
+            return connection
+
+        self._original = original
+        for module in _modules():
+            module.connect = connect
+        _enabled = True
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        global _enabled
+        _enabled = False  # open connections keep their class and go on unmeasured
+        for module in _modules():
+            module.connect = self._original

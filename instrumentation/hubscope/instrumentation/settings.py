@@ -1,0 +1,76 @@
+"""Our environment variables, each read in one place. Nothing here imports OpenTelemetry.
+
+Every `OTEL_*` variable keeps its meaning; these are the ones of our own that the application side reads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+DISABLED: Final = "HUBSCOPE_DISABLED"
+PROCESS_START: Final = "HUBSCOPE_PROCESS_START"
+IMPORT_THRESHOLD_MS: Final = "HUBSCOPE_IMPORT_THRESHOLD_MS"
+INSTRUMENT_CHILDREN: Final = "HUBSCOPE_INSTRUMENT_CHILDREN"
+SERVICE_FALLBACK: Final = "HUBSCOPE_SERVICE_FALLBACK"
+STARTUP_TYPE: Final = "HUBSCOPE_STARTUP_TYPE"
+SDK_PROCESSORS: Final = "HUBSCOPE_SDK_PROCESSORS"
+EXIT_TIMEOUT_MS: Final = "HUBSCOPE_EXIT_TIMEOUT_MS"
+
+DEFAULT_IMPORT_THRESHOLD_MS: Final = 5.0
+# All three signals together; the process may take 3 s to leave at most, the rest is the interpreter's own.
+DEFAULT_EXIT_TIMEOUT_MS: Final = 2000.0
+
+
+class Variable(NamedTuple):
+    """One environment variable: what docs/reference lists."""
+
+    name: str
+    default: str
+    brief: str
+
+
+VARIABLES: Final[tuple[Variable, ...]] = (
+    Variable(DISABLED, "false", "`true` switches everything of ours off; the application pays nothing."),
+    Variable(PROCESS_START, "", "A launcher's clock at the start of the process, in nanoseconds since 1970."),
+    Variable(IMPORT_THRESHOLD_MS, "5", "Imports that took at least this long get a span of their own."),
+    Variable(
+        INSTRUMENT_CHILDREN, "false", "`true`: Python processes that the application starts are instrumented too."
+    ),
+    Variable(SERVICE_FALLBACK, "", "The service name where neither OTEL_SERVICE_NAME nor the application gives one."),
+    Variable(STARTUP_TYPE, "", "`cold` or `warm`, where the caller knows; otherwise judged from major page faults."),
+    Variable(SDK_PROCESSORS, "false", "`true` derives KPIs and quota violations in the application itself."),
+    Variable(EXIT_TIMEOUT_MS, "2000", "How long leaving may wait for the collector, all signals together."),
+)
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+
+
+def is_true(name: str, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether the variable is set to a word that means yes."""
+    return environ.get(name, "").strip().lower() in _TRUE
+
+
+def disabled(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether nothing at all is to be done in this process."""
+    return is_true(DISABLED, environ) or environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
+def positive_number(name: str, default: float, environ: Mapping[str, str] = os.environ) -> float:
+    """The variable as a number ≥ 0. A value that is none is said on the log, and the default holds."""
+    text = environ.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        value = float(text)
+        if not 0 <= value < float("inf"):
+            raise ValueError
+    except ValueError:
+        import logging
+
+        logging.getLogger("hubscope").warning(
+            "%s: expected a number of at least 0, got %r; using %g", name, text, default
+        )
+        return default
+    return value

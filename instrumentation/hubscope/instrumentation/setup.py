@@ -1,0 +1,264 @@
+"""Setting up the SDK and everything of ours around it: once a process, by the distro or by `hub.configure()`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import MutableMapping
+from typing import Any
+
+from hubscope import semconv
+from hubscope.instrumentation import settings, signals
+from hubscope.instrumentation.startup import tracker
+
+_log = logging.getLogger("hubscope")
+_lock = threading.RLock()
+_configured = False
+
+# What the distro says unless the user did. 5 s between metrics: a short run still has a few points.
+DEFAULTS: tuple[tuple[str, str], ...] = (
+    ("OTEL_TRACES_EXPORTER", "otlp"),
+    ("OTEL_METRICS_EXPORTER", "otlp"),
+    ("OTEL_LOGS_EXPORTER", "otlp"),
+    ("OTEL_METRIC_EXPORT_INTERVAL", "5000"),
+    # The conventional buckets begin at 1 ms (as bounds in seconds even at 5 s): an in-process search falls into one.
+    ("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "base2_exponential_bucket_histogram"),
+    ("OTEL_PYTHON_CONFIGURATOR", "hubscope"),
+)
+
+
+def set_defaults(environ: MutableMapping[str, str]) -> None:
+    """Fill in the standard variables that are not set."""
+    for name, value in DEFAULTS:
+        environ.setdefault(name, value)
+
+
+def configured() -> bool:
+    """Whether this process is set up."""
+    return _configured
+
+
+def configure(service_name: str | None = None, service_version: str | None = None) -> None:
+    """Switch hubscope on from code; does nothing more when the environment already did.
+
+    The names given here hold unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES say otherwise. A tracer provider
+    that the application set before is joined. Never raises: a set-up that fails is logged and measuring stays off.
+    """
+    if settings.disabled():
+        return
+    with _lock:
+        said = _unsaid_names(service_name, service_version)
+        if _configured:
+            _rename(said)
+            return
+        try:
+            set_defaults(os.environ)
+            if configure_sdk(resource_attributes=said):
+                load_instrumentors()
+        except Exception as error:  # noqa: BLE001 - never into the application
+            _log.error("measuring is off, because the set-up failed: %s", error)
+            _log.debug("the set-up failed", exc_info=True)
+
+
+def configure_sdk(**kwargs: Any) -> bool:
+    """Set up the providers with the stock configurator, then add ours. Whether anything is measured now.
+
+    `kwargs` are those of the stock configurator. Under OTEL_CONFIG_FILE it takes none; ours are added after it.
+    """
+    global _configured
+    with _lock:
+        if _configured:
+            return True
+        from opentelemetry import trace
+
+        existing = trace.get_tracer_provider()
+        if isinstance(existing, (trace.ProxyTracerProvider, trace.NoOpTracerProvider)):
+            if not _stock(kwargs):
+                return False
+        else:
+            _join_existing(existing)
+        _configured = True
+        _complete()
+        return True
+
+
+def _stock(kwargs: dict[str, Any]) -> bool:
+    from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+
+    class _Stock(_OTelSDKConfigurator):  # its own docstring asks to subclass it
+        pass
+
+    if os.environ.get("OTEL_CONFIG_FILE"):
+        kwargs = {}
+    else:
+        attributes = dict(kwargs.pop("resource_attributes", None) or {})
+        fallback = os.environ.get(settings.SERVICE_FALLBACK, "").strip()
+        if fallback and not _service_named():
+            attributes.setdefault(semconv.SERVICE_NAME, fallback)
+        kwargs["resource_attributes"] = attributes
+    try:
+        stock: Any = _Stock
+        stock().configure(**kwargs)
+    except Exception as error:  # noqa: BLE001 - a wrong setting must not end the application
+        _log.error("measuring is off, because OpenTelemetry could not be set up: %s", error)
+        _log.debug("the set-up failed", exc_info=True)
+        return False
+    return True
+
+
+def _join_existing(provider: Any) -> None:
+    """The application set a provider first: send to our collector from it as well."""
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    if not isinstance(provider, TracerProvider):
+        _log.warning("the application's tracer provider is no OpenTelemetry SDK one (%s); not joined", type(provider))
+        return
+    from opentelemetry.sdk import _configuration as stock
+
+    exporters, _, _ = stock._import_exporters(stock._get_exporter_names("traces"), [], [])
+    for exporter in exporters.values():
+        provider.add_span_processor(BatchSpanProcessor(exporter()))
+    from opentelemetry import metrics
+
+    if type(metrics.get_meter_provider()).__name__.startswith(("_Proxy", "NoOp")):
+        _, metric_exporters, log_exporters = stock._import_exporters(
+            [], stock._get_exporter_names("metrics"), stock._get_exporter_names("logs")
+        )
+        stock._init_metrics(metric_exporters, provider.resource)
+        from opentelemetry._logs import get_logger_provider
+
+        if type(get_logger_provider()).__name__.startswith(("Proxy", "NoOp")):
+            stock._init_logging(log_exporters, provider.resource, setup_logging_handler=False)
+
+
+def _complete() -> None:
+    """What is ours: an instance id, a bounded exit, the start, the SDK form of the processors, joining."""
+    from opentelemetry import metrics, trace
+    from opentelemetry._logs import get_logger_provider
+
+    from hubscope.exporters.otlp import bounded_exit
+    from hubscope.instrumentation import cache_watch
+    from hubscope.instrumentation.join import watch_for_second
+    from hubscope.instrumentation.span_watch import FirstRequest
+
+    signals.forget()
+    providers = (trace.get_tracer_provider(), metrics.get_meter_provider(), get_logger_provider())
+    _give_instance_id(providers)
+    exit_timeout_s = settings.positive_number(settings.EXIT_TIMEOUT_MS, settings.DEFAULT_EXIT_TIMEOUT_MS) / 1000
+    leaving = bounded_exit(exit_timeout_s)
+    for provider in providers:
+        if hasattr(provider, "force_flush"):
+            leaving.add(provider)
+    _attach_processors(providers)
+    cache_watch.flush_at_exit()
+    handles = signals.handles()
+    if handles is None:
+        return
+    started = tracker.begin(handles)
+    ours: Any = providers[0]
+    if hasattr(ours, "add_span_processor"):
+        ours.add_span_processor(FirstRequest(started))
+        watch_for_second(ours, leaving.add)
+
+
+def _attach_processors(providers: tuple[Any, Any, Any]) -> None:
+    """KPIs and quotas in the application itself, for those who send to a backend that derives none."""
+    if not settings.is_true(settings.SDK_PROCESSORS):
+        return
+    try:
+        from hubscope.processors import rules, sdk
+
+        sdk.attach(*providers, rules.load())
+    except Exception as error:  # noqa: BLE001 - KPIs are missing then, the spans are not
+        _log.warning("%s is set, but the processors could not be attached: %s", settings.SDK_PROCESSORS, error)
+
+
+def _give_instance_id(providers: tuple[Any, ...]) -> None:
+    """SDKs before 1.44 set none. One id for all three signals; a forked child gets its own."""
+    from uuid import uuid4
+
+    from opentelemetry.sdk.resources import Resource
+
+    lacking = [
+        provider
+        for provider in providers
+        if hasattr(provider, "_update_resource")
+        and semconv.SERVICE_INSTANCE_ID not in getattr(_resource_of(provider), "attributes", {})
+    ]
+
+    def give() -> None:
+        resource = Resource({semconv.SERVICE_INSTANCE_ID: str(uuid4())})
+        for provider in lacking:
+            provider._update_resource(resource)
+
+    if lacking:
+        give()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=give)
+
+
+def _resource_of(provider: Any) -> Any:
+    config = getattr(provider, "_sdk_config", None)
+    return getattr(config, "resource", None) or getattr(provider, "resource", None)
+
+
+def _service_named() -> bool:
+    attributes = os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    return bool(os.environ.get("OTEL_SERVICE_NAME", "").strip()) or f"{semconv.SERVICE_NAME}=" in attributes
+
+
+def _unsaid_names(service_name: str | None, service_version: str | None) -> dict[str, str]:
+    """The names given in code that the environment does not give."""
+    said: dict[str, str] = {}
+    if service_name and not _service_named():
+        said[semconv.SERVICE_NAME] = service_name
+    if service_version and f"{semconv.SERVICE_VERSION}=" not in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
+        said[semconv.SERVICE_VERSION] = service_version
+    return said
+
+
+def _rename(said: dict[str, str]) -> None:
+    """The environment set everything up before the application could say its name: say it now, on all signals."""
+    if not said:
+        return
+    from opentelemetry import metrics, trace
+    from opentelemetry._logs import get_logger_provider
+    from opentelemetry.sdk.resources import Resource
+
+    for provider in (trace.get_tracer_provider(), metrics.get_meter_provider(), get_logger_provider()):
+        update = getattr(provider, "_update_resource", None)
+        if update is not None:
+            update(Resource(said))
+
+
+def load_instrumentors() -> None:
+    """Load every installed instrumentation through the distro, as `opentelemetry-instrument` does."""
+    from opentelemetry.instrumentation.auto_instrumentation import _load
+
+    from hubscope.instrumentation.distro import HubscopeDistro
+
+    load: Any = _load._load_instrumentors
+    load(HubscopeDistro())
+
+
+def flush(timeout_s: float = 2.0) -> bool:
+    """Send what is waiting; whether all of it was accepted within `timeout_s`. True when nothing is configured."""
+    if not _configured:
+        return True
+    from time import monotonic
+
+    from opentelemetry import metrics, trace
+    from opentelemetry._logs import get_logger_provider
+
+    from hubscope.instrumentation import cache_watch
+
+    cache_watch.flush_all()
+    deadline = monotonic() + timeout_s
+    accepted = True
+    for provider in (trace.get_tracer_provider(), metrics.get_meter_provider(), get_logger_provider()):
+        force_flush = getattr(provider, "force_flush", None)
+        if force_flush is not None:
+            accepted = bool(force_flush(max(1, int((deadline - monotonic()) * 1000)))) and accepted
+    return accepted

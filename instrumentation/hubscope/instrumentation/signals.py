@@ -1,0 +1,144 @@
+"""The tracer, meter and logger that all our instrumentation shares, and the start-up span as parent of last resort.
+
+Cheap when nothing is configured: as long as no OpenTelemetry SDK is set up, `handles()` is two look-ups and None.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from opentelemetry._logs import Logger
+    from opentelemetry.context import Context
+    from opentelemetry.metrics import Meter
+    from opentelemetry.trace import Span, Tracer
+
+SCOPE: Final = "hubscope"
+
+_handles: Handles | None = None
+# While the application starts, spans without a parent belong to its start. It is not attached to the current
+# context on purpose: every task and thread started from there would inherit it and hang under the start for ever.
+_startup_span: Span | None = None
+
+
+class Handles:
+    """What is needed to make a span, record a metric, or emit an event."""
+
+    __slots__ = ("_instruments", "logger", "meter", "tracer")
+
+    def __init__(self, tracer: Tracer, meter: Meter, logger: Logger) -> None:
+        self.tracer = tracer
+        self.meter = meter
+        self.logger = logger
+        self._instruments: dict[str, Any] = {}
+
+    def instrument(self, name: str) -> Any:
+        """The instrument of that name, made as semconv describes it. KeyError for a name that is not there."""
+        found = self._instruments.get(name)
+        if found is None:
+            found = self._instruments.setdefault(name, self._make(name))
+        return found
+
+    def _make(self, name: str) -> Any:
+        from hubscope import semconv
+
+        metric = next((m for m in semconv.METRICS if m.name == name), None)
+        if metric is None:
+            raise KeyError(name)
+        make = {
+            "histogram": self.meter.create_histogram,
+            "counter": self.meter.create_counter,
+            "updowncounter": self.meter.create_up_down_counter,
+            "gauge": self.meter.create_gauge,
+        }[metric.instrument]
+        return make(metric.name, unit=metric.unit, description=metric.brief)
+
+    def event(self, name: str, attributes: dict[str, Any], context: Context | None = None) -> None:
+        """Emit a log record with that event name."""
+        from time import time_ns
+
+        from opentelemetry._logs import SeverityNumber
+
+        self.logger.emit(
+            timestamp=time_ns(),
+            context=context,
+            severity_number=SeverityNumber.INFO,
+            attributes=attributes,
+            event_name=name,
+        )
+
+
+def handles() -> Handles | None:
+    """The shared handles, or None as long as no SDK is configured."""
+    return _handles if _handles is not None else _look()
+
+
+def _look() -> Handles | None:
+    global _handles
+    modules: dict[str, Any] = sys.modules
+    trace = modules.get("opentelemetry.trace")
+    if trace is None:  # nobody imported the API, so nobody set up an SDK
+        return None
+    provider = trace.get_tracer_provider()
+    if type(provider) in (trace.ProxyTracerProvider, trace.NoOpTracerProvider):
+        return None
+    from opentelemetry import metrics
+    from opentelemetry._logs import get_logger
+
+    from hubscope.semconv import SCHEMA_URL
+
+    _handles = Handles(
+        trace.get_tracer(SCOPE, schema_url=SCHEMA_URL),
+        metrics.get_meter(SCOPE, schema_url=SCHEMA_URL),
+        get_logger(SCOPE, schema_url=SCHEMA_URL),
+    )
+    return _handles
+
+
+def forget() -> None:
+    """Drop the handles, so that the next use finds the providers of then."""
+    global _handles
+    _handles = None
+
+
+def set_startup_span(span: Span | None) -> None:
+    """Make `span` the parent of spans that have none, or nothing again."""
+    global _startup_span
+    _startup_span = span
+
+
+def parent_context() -> Context | None:
+    """What to pass as `context=` when starting a span: None is "whatever is current"."""
+    if _startup_span is None:
+        return None
+    from opentelemetry import context, trace
+
+    current = context.get_current()
+    if trace.get_current_span(current) is not trace.INVALID_SPAN:
+        return None
+    return trace.set_span_in_context(_startup_span, current)
+
+
+def error_type(error: BaseException) -> str:
+    """The exception's class as `error.type` wants it: with its module unless it is a builtin."""
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def is_failure(error: BaseException | None) -> bool:
+    """Whether `error` is a failure of the measured block, and not a way to leave it."""
+    if error is None or isinstance(error, GeneratorExit):
+        return False
+    return not (isinstance(error, SystemExit) and error.code in (None, 0))
+
+
+def fail(span: Span, error: BaseException) -> None:
+    """Mark the span failed. The message is not recorded: it may quote the application's data."""
+    from opentelemetry.trace import Status, StatusCode
+
+    from hubscope.semconv import ERROR_TYPE
+
+    kind = error_type(error)
+    span.set_attribute(ERROR_TYPE, kind)
+    span.set_status(Status(StatusCode.ERROR, kind))

@@ -1,0 +1,1 @@
+"""The application's start: from process creation to interactive, as one trace."""
