@@ -63,7 +63,7 @@ class SpanColumns:
 
     @cached_property
     def duration_s(self) -> pa.Array:
-        return pc.divide(pc.cast(_whole(self.spans.column("Duration")), pa.float64()), 1e9)
+        return pc.divide(pc.cast(_whole(self.spans.column("Duration")), pa.float64(), safe=False), 1e9)
 
     @cached_property
     def service(self) -> pa.Array:
