@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from hubscope import semconv
 from hubscope.processors.rules import DEFAULT_TIER, RESOURCES, Quota, Rules
+from hubscope.processors.targets import show_quantity
 
 # The attribute of a plugin span that says what the call used; execution is the span's own duration.
 USED: Final[dict[str, str]] = {
@@ -99,11 +100,13 @@ class Violation(NamedTuple):
         }
 
     def sentence(self) -> str:
-        over = f"within {self.quota.window_s:g} s" if self.quota.window_s else f"in one call of {self.hook or 'a hook'}"
-        return (
-            f"plugin {self.plugin.id} used {self.observed:g} {self.quota.unit} of {self.quota.resource} {over}; "
-            f"its quota ({self.quota.name}) is {self.quota.limit:g} {self.quota.unit}"
+        where = (
+            f"within {self.quota.window_s:g} s" if self.quota.window_s else f"in one call of {self.hook or 'a hook'}"
         )
+        used, limit = (show_quantity(value, self.quota.unit) for value in (self.observed, self.quota.limit))
+        what = {"execution": "ran for", "cpu": "used at least", "network": "moved"}.get(self.quota.resource, "used")
+        of = {"execution": "", "cpu": " of a CPU"}.get(self.quota.resource, f" of {self.quota.resource}")
+        return f"plugin {self.plugin.id} {what} {used}{of} {where}; its quota ({self.quota.name}) is {limit}"
 
 
 class Uses:

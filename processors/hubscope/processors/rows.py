@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hubscope import semconv
 from hubscope.lake_schema import SCHEMAS
@@ -56,7 +57,11 @@ def _base(service: str, resource: Resource, attributes: Mapping[str, str | float
 
 
 def _texts(attributes: Mapping[str, str | float]) -> list[tuple[str, str]]:
-    return [(name, value if isinstance(value, str) else repr(float(value))) for name, value in attributes.items()]
+    """As the decoder writes them: a double as Arrow casts it, `30` and not `30.0`."""
+    return [
+        (name, value if isinstance(value, str) else str(pc.cast(pa.scalar(float(value)), pa.string())))
+        for name, value in attributes.items()
+    ]
 
 
 def _types(attributes: Mapping[str, str | float]) -> list[tuple[str, str]]:

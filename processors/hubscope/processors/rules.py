@@ -44,7 +44,7 @@ from pathlib import Path
 from typing import Final
 
 from hubscope.errors import ConfigError
-from hubscope.processors.targets import Target
+from hubscope.processors.targets import Target, show_quantity
 
 AGGREGATES: Final = (
     "p50", "p95", "p99", "mean", "min", "max", "last", "distinct", "reciprocal_mean", "growth_per_h", "ratio", "apdex",
@@ -107,7 +107,7 @@ class Kpi:
             return self.unknown
         if self.target is None:
             return "the plan sets no target for it"
-        return f"only {value:g} {self.unit} was asked for, so {self.target} was neither shown nor refuted"
+        return f"only {show_quantity(value, self.unit)} was asked for, so {self.target} was neither shown nor refuted"
 
 
 @dataclass(frozen=True)

@@ -281,7 +281,8 @@ def _quota(reader: _Reader) -> Quota | None:
         name=name,
         resource=resource,
         limit=reader.number("limit", 0.0, unit=unit),
-        unit=unit,
+        # "None" is judged call by call, in bytes: a single call has no rate.
+        unit="By" if resource == "network" and "window" not in reader.table else unit,
         source=reader.text("source", required=True),
         tier=reader.text("tier", default="*"),
         plugin=reader.text("plugin", default="*"),

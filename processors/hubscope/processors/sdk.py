@@ -68,7 +68,7 @@ class RulesSpanProcessor(SpanProcessor):
             if stream.feed.metric:
                 self.metrics[stream.feed.metric] = (*self.metrics.get(stream.feed.metric, ()), stream)
         self._shapes: dict[tuple[str, str, bool], tuple[Stream, ...]] = {}
-        self._values: dict[tuple[Subject, str], KpiValue] = {}
+        self._values: dict[tuple[Subject, str], tuple[int, KpiValue]] = {}  # with the time it was last fed
         meter = meter_provider.get_meter(SCOPE, schema_url=semconv.SCHEMA_URL)
         self._logger = logger_provider.get_logger(SCOPE, schema_url=semconv.SCHEMA_URL)
         self._violations = meter.create_counter(semconv.METRIC_QUOTA_VIOLATIONS, "{violation}", "Quota violations.")
@@ -207,15 +207,19 @@ class RulesSpanProcessor(SpanProcessor):
     def _observe(self, options: CallbackOptions) -> Iterator[Observation]:
         """The KPI values of every window that still holds something; alerts are told on the way."""
         raised: list[Raised] = []
+        now_ns = time.time_ns()
         with self._lock:
             for found in self._windows.drain():
                 if isinstance(found, KpiValue):
-                    self._values[found.subject, found.kpi.name] = found
+                    self._values[found.subject, found.kpi.name] = (now_ns, found)
                 else:
                     raised.append(found)
-            now_ns = time.time_ns()
-            self._values = {key: v for key, v in self._values.items() if now_ns - v.time_ns <= v.kpi.window_s * 1e9}
-            values = list(self._values.values())
+            self._values = {
+                key: (fed_ns, value)
+                for key, (fed_ns, value) in self._values.items()
+                if now_ns - fed_ns <= value.kpi.window_s * 1e9
+            }
+            values = [value for _, value in self._values.values()]
         for alert in raised:
             self._logger.emit(
                 timestamp=alert.time_ns,

@@ -57,6 +57,24 @@ def parse_quantity(text: str, unit: str = "") -> float:
     return number * factor
 
 
+def show_quantity(value: float, unit: str) -> str:
+    """A value with its unit as a person writes it: `120 MiB`, `31.2 s`, `38 %`, `12 ms`."""
+    base, per = unit.partition("/")[::2]
+    suffix = f"/{per}" if per else ""
+    if base == "By":
+        for name in ("GiB", "MiB", "KiB"):
+            if abs(value) >= _UNITS[name][1]:
+                return f"{value / _UNITS[name][1]:.3g} {name}{suffix}"
+        return f"{value:.4g} B{suffix}"
+    if base == "s":
+        for name in ("s", "ms", "us"):
+            if abs(value) >= _UNITS[name][1]:
+                return f"{value / _UNITS[name][1]:.3g} {'µs' if name == 'us' else name}{suffix}"
+    if unit == "1":
+        return f"{value * 100:.3g} %"
+    return f"{value:.4g} {unit.strip('{}') if base.startswith('{') and not per else unit}".rstrip()
+
+
 @dataclass(frozen=True)
 class Target:
     """A comparison with a limit. `limit` is in the unit of the record that holds it, `text` as it was written."""

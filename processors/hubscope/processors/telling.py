@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hubscope import semconv
+from hubscope.processors.targets import show_quantity
 from hubscope.processors.windows import KpiValue, Raised
 
 
@@ -27,4 +28,5 @@ def alert_attributes(raised: Raised) -> dict[str, str | float]:
 
 
 def alert_sentence(raised: Raised) -> str:
-    return f"{raised.alert.title}: {raised.alert.kpi} is {raised.observed:g}, threshold {raised.alert.threshold}"
+    observed = show_quantity(raised.observed, raised.unit)
+    return f"{raised.alert.title}: {raised.alert.kpi} is {observed}, threshold {raised.alert.threshold}"

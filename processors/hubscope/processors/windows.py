@@ -51,6 +51,7 @@ class Raised(NamedTuple):
     subject: Subject
     alert: Alert
     observed: float
+    unit: str  # the KPI's
     time_ns: int
 
 
@@ -193,7 +194,7 @@ class Windows:
                     self._raised[key] = None
                     while len(self._raised) > self.max_windows:
                         del self._raised[next(iter(self._raised))]
-                    yield Raised(subject, alert, value, time_ns)
+                    yield Raised(subject, alert, value, kpi.unit, time_ns)
             elif not Target(alert.threshold.operator, alert.clear, "").judge(value):
                 del self._raised[key]
 
