@@ -12,14 +12,16 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
-from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric, NumberDataPoint
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
+from hubscope.collector.decode_metrics import KINDS
 from hubscope.collector.wal import Record, Signal
 from hubscope.errors import PermanentError
-from hubscope.lake_schema import GAUGE, LOGS, SUM
+from hubscope.lake_schema import GAUGE, HISTOGRAM, LOGS, SUM, SUMMARY
 
 Row = Mapping[str, Any]
+_KIND_OF: Final = {table_name: kind for kind, table_name in KINDS.items()}
 # Rows with the same values here stand under one resource and scope.
 _RESOURCE: Final = (
     "ResourceAttributes",
@@ -40,15 +42,14 @@ _SCOPE: Final = (
 def encode_derived(derived: Mapping[str, pa.Table], received_unix_nano: int) -> list[Record]:
     """The derived rows as requests, at most one of metrics and one of logs.
 
-    Raises PermanentError for rows of another table than `otel_logs`, `otel_metrics_gauge` and `otel_metrics_sum`:
-    processors derive points and events, nothing else.
+    Raises PermanentError for spans: processors derive points and events, nothing else.
     """
-    other = [name for name, rows in derived.items() if rows.num_rows and name not in (GAUGE, SUM, LOGS)]
+    other = [name for name, rows in derived.items() if rows.num_rows and name not in (*_KIND_OF, LOGS)]
     if other:
-        raise PermanentError(f"derived rows of {', '.join(other)} cannot be forwarded", "derive gauges, sums or logs")
+        raise PermanentError(f"derived rows of {', '.join(other)} cannot be forwarded", "derive metrics or logs")
     records = []
     metrics = ExportMetricsServiceRequest()
-    for name in (GAUGE, SUM):
+    for name in _KIND_OF:
         if name in derived:
             _add_metrics(metrics, derived[name].to_pylist(), name)
     if metrics.resource_metrics:
@@ -141,36 +142,63 @@ def _add_metrics(request: ExportMetricsServiceRequest, rows: list[Row], table_na
                     name=row["MetricName"] or "",
                     unit=row["MetricUnit"] or "",
                     description=row["MetricDescription"] or "",
+                    metadata=key_values(row["MetricMetadata"], ()),
                 )
-            _point(metric, row, table_name)
+            _add_point(metric, row, table_name)
 
 
-def _point(metric: Metric, row: Row, table_name: str) -> None:
+def _add_point(metric: Metric, row: Row, table_name: str) -> None:
+    data: Any = getattr(metric, _KIND_OF[table_name])
+    if table_name not in (GAUGE, SUMMARY):
+        data.aggregation_temporality = row["AggregationTemporality"] or 0
     if table_name == SUM:
-        metric.sum.aggregation_temporality = AggregationTemporality.ValueType(row["AggregationTemporality"] or 0)
-        metric.sum.is_monotonic = bool(row["IsMonotonic"])
-        point: NumberDataPoint = metric.sum.data_points.add()
+        data.is_monotonic = bool(row["IsMonotonic"])
+    point = data.data_points.add(
+        attributes=key_values(row["Attributes"], row["AttributeTypes"]),
+        start_time_unix_nano=row["StartTimeUnixNano"] or 0,
+        time_unix_nano=row["TimeUnixNano"] or 0,
+        flags=row["Flags"] or 0,
+    )
+    if table_name in (GAUGE, SUM):
+        _set_value(point, row)
     else:
-        point = metric.gauge.data_points.add()
-    point.attributes.extend(key_values(row["Attributes"], row["AttributeTypes"]))
-    point.start_time_unix_nano = row["StartTimeUnixNano"] or 0
-    point.time_unix_nano = row["TimeUnixNano"] or 0
-    point.flags = row["Flags"] or 0
-    if row["ValueInt"] is not None:
-        point.as_int = row["ValueInt"]
-    elif row["Value"] is not None:
-        point.as_double = row["Value"]
-    for exemplar in row["Exemplars"] or ():
+        _set_distribution(point, row, table_name)
+    for exemplar in row.get("Exemplars") or ():
         added = point.exemplars.add(
             filtered_attributes=key_values(exemplar["FilteredAttributes"], exemplar["FilteredAttributeTypes"]),
             time_unix_nano=exemplar["TimeUnixNano"] or 0,
             span_id=bytes.fromhex(exemplar["SpanId"] or ""),
             trace_id=bytes.fromhex(exemplar["TraceId"] or ""),
         )
-        if exemplar["ValueInt"] is not None:
-            added.as_int = exemplar["ValueInt"]
-        elif exemplar["Value"] is not None:
-            added.as_double = exemplar["Value"]
+        _set_value(added, exemplar)
+
+
+def _set_value(holder: Any, row: Row) -> None:
+    if row["ValueInt"] is not None:
+        holder.as_int = row["ValueInt"]
+    elif row["Value"] is not None:
+        holder.as_double = row["Value"]
+
+
+def _set_distribution(point: Any, row: Row, table_name: str) -> None:
+    point.count = row["Count"] or 0
+    for field, column in (("sum", "Sum"), ("min", "Min"), ("max", "Max")):
+        if row.get(column) is not None:
+            setattr(point, field, row[column])
+    if table_name == HISTOGRAM:
+        point.bucket_counts.extend(row["BucketCounts"] or ())
+        point.explicit_bounds.extend(row["ExplicitBounds"] or ())
+    elif table_name == SUMMARY:
+        for quantile in row["ValueAtQuantiles"] or ():
+            point.quantile_values.add(quantile=quantile["Quantile"], value=quantile["Value"])
+    else:
+        point.scale = row["Scale"] or 0
+        point.zero_count = row["ZeroCount"] or 0
+        point.zero_threshold = row["ZeroThreshold"] or 0.0
+        point.positive.offset = row["PositiveOffset"] or 0
+        point.positive.bucket_counts.extend(row["PositiveBucketCounts"] or ())
+        point.negative.offset = row["NegativeOffset"] or 0
+        point.negative.bucket_counts.extend(row["NegativeBucketCounts"] or ())
 
 
 def _logs(rows: list[Row]) -> ExportLogsServiceRequest:

@@ -1,0 +1,208 @@
+"""One thread for each exporter, so that a destination that is down delays nobody else."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from hubscope.collector.cursors import Cursor
+from hubscope.collector.segments import DerivedLog, readable_records
+from hubscope.collector.wal import Record, sealed_segments, segment_number
+from hubscope.errors import HubscopeError, PermanentError, RetryableError
+from hubscope.exporters.base import Exporter
+from hubscope.exporters.forward import ForwardExporter
+from hubscope.processors.batch import Batch
+
+MAX_WAIT_S: Final = 5.0  # between two tries: a destination that is back is found within this
+# Decoded batches waiting for the lake: one being decoded while one is written is all that two cores can do.
+LAKE_QUEUE: Final = 1
+
+_log = logging.getLogger(__name__)
+
+
+class Delivery(threading.Thread):
+    """Common to both: tries with growing pauses, the cursor, and what is told of it."""
+
+    def __init__(self, exporter: Exporter, cursor: Cursor, stop: threading.Event) -> None:
+        super().__init__(name=f"exporter-{exporter.name}", daemon=True)
+        self.exporter = exporter
+        self.cursor = cursor
+        self.sent = 0  # requests
+        self.failed = 0  # tries that did not succeed
+        self.last_error = ""
+        self.dropped = 0  # requests that were given up
+        self.crashed: BaseException | None = None
+        self._stopping = stop  # set: give up what cannot be had now
+
+    def status(self) -> dict[str, Any]:
+        """What worker.json says of this exporter."""
+        return {
+            "cursor": self.cursor.segment,
+            "sent": self.sent,
+            "failed": self.failed,
+            "last_error": self.last_error,
+            "dropped": self.dropped,
+        }
+
+    def run(self) -> None:
+        try:
+            self._run()
+        except BaseException as error:  # noqa: BLE001 - the worker ends itself on it; a thread cannot
+            self.crashed = error
+            _log.exception("the exporter %s ended", self.exporter.name)
+
+    def _run(self) -> None:
+        raise NotImplementedError
+
+    def _try(self, batch: Batch, records: Sequence[Record], give_up: Callable[[], bool]) -> bool:
+        """Whether the exporter has the segment. False: stopped, or `give_up` said so. PermanentError passes through."""
+        pause_s = 0.1
+        while True:
+            try:
+                self.exporter.export(batch, records)
+            except RetryableError as error:
+                self._failed(error)
+                if self._stopping.wait(max(pause_s, error.retry_after_s)) or give_up():
+                    return False
+                pause_s = min(pause_s * 2, MAX_WAIT_S)
+                continue
+            self.last_error = ""
+            return True
+
+    def _advance(self, segment: int) -> None:
+        """Note durably that the exporter has the segment; on a full disk once there is room again, or not at all."""
+        while True:
+            try:
+                self.cursor.advance(segment)
+                return
+            except OSError as error:
+                self._failed(error)
+                if self._stopping.wait(1.0):
+                    return
+
+    def _failed(self, error: Exception) -> None:
+        self.failed += 1
+        text = error.message if isinstance(error, HubscopeError) else f"{type(error).__name__}: {error}"
+        if text != self.last_error:
+            _log.warning("%s: %s", self.exporter.name, error)
+        self.last_error = text
+
+
+class LakeDelivery(Delivery):
+    """Takes batches from the decoder, in order, and never gives one up while it is not stopped.
+
+    `without_guilty(batch, reason)` is asked where the lake refuses a batch: it sets requests aside and gives the rest.
+    """
+
+    def __init__(
+        self,
+        exporter: Exporter,
+        cursor: Cursor,
+        stop: threading.Event,
+        without_guilty: Callable[[Batch, str], Batch],
+    ) -> None:
+        super().__init__(exporter, cursor, stop)
+        self.waiting: queue.Queue[tuple[Batch, int] | None] = queue.Queue(LAKE_QUEUE)
+        self._without_guilty = without_guilty
+
+    def _run(self) -> None:
+        while (item := self.waiting.get()) is not None:
+            batch, record_count = item
+            if not self._deliver(batch):
+                return
+            self.sent += record_count
+            self._advance(batch.segment)
+
+    def _deliver(self, batch: Batch) -> bool:
+        for _ in range(2):
+            try:
+                return self._try(batch, (), lambda: False)
+            except PermanentError as error:  # the table is read anew for the second try
+                self._failed(error)
+        rest = self._without_guilty(batch, self.last_error)
+        try:
+            return self._try(rest, (), lambda: False)
+        except PermanentError as error:
+            self._failed(error)
+            empty = self._without_guilty(rest, self.last_error)  # the second time: everything is set aside
+            return self._try(empty, (), lambda: False)
+
+
+class ForwardDelivery(Delivery):
+    """Reads segments from the log by itself, behind the decoder, so that a slow destination holds no memory.
+
+    `processed()` is the last segment whose derived records are known. Where the destination is so far behind that its
+    segments take more than `max_backlog_bytes`, the oldest are passed over and counted.
+    """
+
+    def __init__(
+        self,
+        exporter: ForwardExporter,
+        cursor: Cursor,
+        stop: threading.Event,
+        wal_dir: Path,
+        state_dir: Path,
+        processed: Callable[[], int],
+        max_backlog_bytes: int,
+        draining: threading.Event,
+    ) -> None:
+        super().__init__(exporter, cursor, stop)
+        self._forward = exporter
+        self._wal_dir = wal_dir
+        self._state_dir = state_dir
+        self._derived = DerivedLog(state_dir)
+        self._processed = processed
+        self._max_backlog_bytes = max_backlog_bytes
+        self._draining = draining  # set: nothing more will be processed
+        self._passed_over = 0
+
+    def status(self) -> dict[str, Any]:
+        return {
+            **super().status(),
+            "sent": self._forward.sent,
+            "dropped": self._forward.dropped + self._passed_over,
+            "rejected_items": self._forward.rejected_items,
+            "last_error": self.last_error or self._forward.last_refusal,
+        }
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            draining = self._draining.is_set()
+            limit = self._processed()
+            path = next(
+                (p for p in sealed_segments(self._wal_dir) if self.cursor.segment < segment_number(p) <= limit), None
+            )
+            if path is None:
+                if draining:
+                    return
+                self._stopping.wait(0.05)
+                continue
+            self._pass_on(path)
+
+    def _pass_on(self, path: Path) -> None:
+        segment = segment_number(path)
+        records = [*readable_records(path, self._state_dir, segment), *self._derived.records(segment)]
+        received_unix_nano = records[0].received_unix_nano if records else 0
+        if self._try(Batch(segment, received_unix_nano), records, self._too_far_behind):
+            self._advance(segment)
+        elif not self._stopping.is_set():
+            self._passed_over += len(records)
+            _log.warning(
+                "%s: %d requests of segment %d passed over: more than %d MiB wait for it",
+                self.exporter.name,
+                len(records),
+                segment,
+                self._max_backlog_bytes >> 20,
+            )
+            self._advance(segment)
+
+    def _too_far_behind(self) -> bool:
+        backlog_bytes = 0
+        for path in sealed_segments(self._wal_dir):
+            if segment_number(path) > self.cursor.segment and path.exists():
+                backlog_bytes += path.stat().st_size
+        return backlog_bytes > self._max_backlog_bytes

@@ -1,0 +1,364 @@
+"""The worker: sealed segments of the log become rows of the lake, in their order, each exactly once.
+
+What keeps a replay exact: a segment's records never change, processors go back to their snapshot before it, and the
+lake refuses a segment it has. So the worker may be killed at any moment. What keeps one bad request from stopping the
+rest: `attempts` is written before a segment is begun; a segment that was begun before and not finished, or that
+raised, is tried in a process of its own (`trial`), and the requests that fail there too become dead letters.
+
+    python -m hubscope.collector.worker --settings-json JSON     (or @FILE)
+
+Ends with 0 after SIGTERM, when what is sealed is in the lake (or `stop_grace_s` is over: the rest waits in the log),
+and with 4 where the lake cannot be used at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from queue import Full
+from typing import Any, Final
+
+from hubscope import semconv
+from hubscope.collector import dead_letter
+from hubscope.collector.cursors import Cursor, write_durably
+from hubscope.collector.decode import decode
+from hubscope.collector.delivery import Delivery, ForwardDelivery, LakeDelivery
+from hubscope.collector.encode import encode_derived
+from hubscope.collector.segments import DerivedLog, batch_of, readable_records
+from hubscope.collector.settings import CollectorSettings, from_json
+from hubscope.collector.trial import guilty_records
+from hubscope.collector.wal import Record, remove_segment, sealed_segments, segment_number
+from hubscope.errors import HubscopeError, LakeError, RetryableError, status_of
+from hubscope.exporters.forward import ForwardConfig, ForwardExporter
+from hubscope.exporters.lake import COLLECTOR_APPLICATION, LakeExporter
+from hubscope.lake_schema import GAUGE
+from hubscope.processors.batch import Batch
+from hubscope.processors.pipeline import processors
+from hubscope.processors.rules import load
+
+POLL_S: Final = 0.05
+PUBLISH_S: Final = 0.5
+# A worker that died this often in one segment, whose requests all pass their trial, is not told apart from one that
+# somebody kills: after so many times the segment is set aside whole, so that the rest goes on.
+MAX_ATTEMPTS: Final = 10
+MAX_KPIS: Final = 1000  # in worker.json
+
+_log = logging.getLogger("hubscope.worker")
+
+
+class Worker:
+    """One worker over one state folder. `run` returns when `drain` was set and nothing is left to do."""
+
+    def __init__(self, settings: CollectorSettings) -> None:
+        self.settings = settings
+        self.state_dir = Path(settings.state_dir)
+        self.drain = threading.Event()  # finish what is sealed, then end
+        self.stop = threading.Event()  # give up what cannot be had now
+        self.lake = LakeExporter(settings.lake, f"{COLLECTOR_APPLICATION}/{writer_id(self.state_dir)}")
+        self.lake_delivery = LakeDelivery(self.lake, Cursor(self.state_dir, "lake"), self.stop, self._without_guilty)
+        self.processed = self.lake_delivery.cursor.segment
+        self.batches = 0
+        self.kpis: dict[tuple[str, str], dict[str, Any]] = {}
+        self._processors = processors(load(settings.rules_path), self.state_dir)
+        self._derived = DerivedLog(self.state_dir)
+        self._attempts = self.state_dir / "attempts.json"
+        self._guilty: dict[int, set[int]] = {}  # segment -> records set aside while it waits for the lake
+        self._nothing_more = threading.Event()
+        self._forwards = [self._forward_delivery(forward) for forward in settings.forward]
+
+    @property
+    def deliveries(self) -> list[Delivery]:
+        return [self.lake_delivery, *self._forwards]
+
+    def run(self) -> None:
+        """Work until drained or stopped. Raises what ended an exporter's thread."""
+        for delivery in self.deliveries:
+            delivery.start()
+        while not self.stop.is_set():
+            draining = self.drain.is_set()
+            pending = [p for p in sealed_segments(self.settings.wal_dir) if segment_number(p) > self.processed]
+            for path in pending:
+                try:
+                    self._take(path)
+                    self._remove_finished()
+                except OSError as error:  # the state folder's disk is full or gone: nothing is lost, all can wait
+                    _log.warning("segment %d waits: %s", segment_number(path), error)
+                    self.stop.wait(1.0)
+                    break
+                if self.stop.is_set():
+                    break
+            self._raise_crashed()
+            if not pending:
+                self._remove_finished()
+                if draining:
+                    break
+                self.drain.wait(POLL_S)
+        self._finish()
+
+    def status(self) -> dict[str, Any]:
+        """What worker.json holds. Rows and batches are counted since this process started."""
+        return {
+            "pid": os.getpid(),
+            "batches": self.batches,
+            "rows": dict(self.lake.rows),
+            "dead_letters": dead_letter.count(self.state_dir),
+            "exporters": {d.exporter.name: d.status() for d in self.deliveries},
+            "kpis": list(self.kpis.values()),
+        }
+
+    def _forward_delivery(self, forward: Any) -> ForwardDelivery:
+        cursor = Cursor(self.state_dir, forward.name)
+        if not cursor.exists:  # a new destination gets what comes from now on
+            cursor.advance(self.processed)
+        return ForwardDelivery(
+            ForwardExporter(ForwardConfig(forward.name, forward.url, forward.headers, forward.timeout_s)),
+            cursor,
+            self.stop,
+            self.settings.wal_dir,
+            self.state_dir,
+            lambda: self.processed,
+            self.settings.limits.log_size_bytes // 2,  # the other half stays for the lake
+            self._nothing_more,
+        )
+
+    def _take(self, path: Path) -> None:
+        segment = segment_number(path)
+        attempts = self._begin(segment)
+        records = readable_records(path, self.state_dir, segment)
+        guilty: dict[int, str] = {}
+        if attempts > MAX_ATTEMPTS:
+            guilty = dict.fromkeys(range(len(records)), f"the worker died {attempts - 1} times in its segment")
+        elif attempts > 1:
+            guilty = self._trial(path, len(records))
+        batch = self._batch(path, records, guilty)
+        if batch is None:
+            return  # stopped meanwhile
+        for index, reason in guilty.items():
+            dead_letter.set_aside(self.state_dir, segment, index, records[index], reason)
+            _log.error("request %d of segment %d is now a dead letter: %s", index, segment, reason)
+        if self._forwards:
+            self._derived.keep(segment, encode_derived(batch.derived, batch.received_unix_nano))
+        self._guilty[segment] = set(guilty)
+        self._note_kpis(batch)
+        if self._hand_over(batch, len(records) - len(guilty)):
+            self.processed = segment
+            self.batches += 1
+
+    def _batch(self, path: Path, records: list[Record], guilty: dict[int, str]) -> Batch | None:
+        """The batch without the guilty records, whom it adds to; None where the worker is stopped meanwhile."""
+        failures = 0
+        while not self.stop.is_set():
+            rest = [record for index, record in enumerate(records) if index not in guilty]
+            try:
+                return batch_of(segment_number(path), rest, self._processors)
+            except RetryableError as error:
+                _log.warning("%s", error)
+                self.stop.wait(error.retry_after_s)
+            except Exception as error:  # noqa: BLE001 - a request must not stop the rest, whatever it makes fail
+                failures += 1
+                _log.warning("segment %d: %s: %s", segment_number(path), type(error).__name__, error)
+                found = self._trial(path, len(records)) if failures == 1 else {}
+                if failures > 1 and not found:
+                    reason = f"{type(error).__name__}: {error}"
+                    found = {index: reason for index in range(len(records)) if index not in guilty}
+                guilty.update(found)
+        return None
+
+    def _trial(self, path: Path, count: int) -> dict[int, str]:
+        while not self.stop.is_set():
+            try:
+                return guilty_records(path, count, self.state_dir, self.settings.rules_path)
+            except RetryableError as error:
+                _log.warning("%s", error)
+                self.stop.wait(error.retry_after_s)
+        return {}
+
+    def _without_guilty(self, batch: Batch, reason: str) -> Batch:
+        """For the lake's thread: the batch without the requests whose rows it refuses. All, the second time."""
+        path = self.settings.wal_dir / f"{batch.segment:016d}.wal"
+        records = readable_records(path, self.state_dir, batch.segment)
+        aside = self._guilty.setdefault(batch.segment, set())
+        found = self._trial(path, len(records))
+        found = {index: text for index, text in found.items() if index not in aside}
+        if not found:
+            found = {index: reason for index in range(len(records)) if index not in aside}
+        for index, text in found.items():
+            dead_letter.set_aside(self.state_dir, batch.segment, index, records[index], text)
+            _log.error("request %d of segment %d is now a dead letter: %s", index, batch.segment, text)
+        aside.update(found)
+        rest = [record for index, record in enumerate(records) if index not in aside]
+        return replace(batch, tables=decode(rest), derived=batch.derived if rest else {})
+
+    def _hand_over(self, batch: Batch, record_count: int) -> bool:
+        while not self.stop.is_set():
+            self._raise_crashed()
+            try:
+                self.lake_delivery.waiting.put((batch, record_count), timeout=0.2)
+                return True
+            except Full:
+                self._remove_finished()
+        return False
+
+    def _begin(self, segment: int) -> int:
+        """How many times this segment was begun, this time included."""
+        attempts = 1
+        try:
+            before = json.loads(self._attempts.read_text("ascii"))
+            if before["segment"] == segment:
+                attempts += int(before["attempts"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # none yet, or torn by a loss of power: counted from one again
+        fresh = self._attempts.with_suffix(".new")
+        fresh.write_text(json.dumps({"segment": segment, "attempts": attempts}), "ascii")
+        fresh.replace(self._attempts)
+        return attempts
+
+    def _remove_finished(self) -> None:
+        """Delete the segments that every exporter has."""
+        finished = min(delivery.cursor.segment for delivery in self.deliveries)
+        for path in sealed_segments(self.settings.wal_dir):
+            if segment_number(path) > finished:
+                break
+            remove_segment(path)
+        self._derived.forget_up_to(finished)
+        for segment in [s for s in self._guilty if s <= finished]:
+            del self._guilty[segment]
+
+    def _raise_crashed(self) -> None:
+        for delivery in self.deliveries:
+            if delivery.crashed is not None:
+                raise delivery.crashed
+
+    def _finish(self) -> None:
+        """Let the lake take what was handed over; a destination that is slow or down keeps its place in the log."""
+        deadline_s = time.monotonic() + self.settings.stop_grace_s
+        self._nothing_more.set()
+        while self.lake_delivery.is_alive() and time.monotonic() < deadline_s and not self.stop.is_set():
+            try:
+                self.lake_delivery.waiting.put(None, timeout=0.2)
+                break
+            except Full:
+                continue
+        for delivery in self.deliveries:
+            delivery.join(max(0.0, deadline_s - time.monotonic()))
+        self.stop.set()
+        for delivery in self.deliveries:
+            delivery.join(1.0)
+        self._raise_crashed()
+        self._remove_finished()
+
+    def _note_kpis(self, batch: Batch) -> None:
+        rows = batch.derived.get(GAUGE)
+        for row in rows.select(["ServiceName", "MetricName", "Attributes", "Value"]).to_pylist() if rows else ():
+            if row["MetricName"] != semconv.METRIC_KPI:
+                continue
+            attributes = dict(row["Attributes"])
+            name = attributes.get(semconv.HUB_KPI_NAME, "")
+            key = (row["ServiceName"], name)
+            if key in self.kpis or len(self.kpis) < MAX_KPIS:
+                self.kpis[key] = {
+                    "name": name,
+                    "service": row["ServiceName"],
+                    "value": row["Value"],
+                    "target": attributes.get(semconv.HUB_KPI_TARGET),
+                    "status": attributes.get(semconv.HUB_KPI_STATUS, "unknown"),
+                }
+
+
+def writer_id(state_dir: Path) -> str:
+    """This state folder's name among the writers of a lake: its segment numbers are its own."""
+    path = state_dir / "writer-id"
+    if not path.exists():
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_durably(path, uuid.uuid4().hex.encode())
+    return path.read_text("ascii").strip()
+
+
+@contextmanager
+def only_worker(state_dir: Path) -> Iterator[None]:
+    """Hold the state folder's lock, waiting up to 10 s for a worker that is ending. The kernel lets go of a dead one's.
+
+    Raises LakeError where another worker keeps it. Windows has no such lock and goes without.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(state_dir / "worker.lock", "w") as file:
+        deadline_s = time.monotonic() + 10.0
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline_s:
+                    raise LakeError(
+                        f"{state_dir}: another collector's worker uses this folder", "stop it, or give another --lake"
+                    ) from None
+                time.sleep(0.1)
+        yield
+
+
+def main(settings: CollectorSettings) -> int:
+    """Run the worker until SIGTERM, or until the process that started it is gone. Returns the exit code."""
+    parent = os.getppid()
+    with only_worker(Path(settings.state_dir)):
+        worker = Worker(settings)
+        signal.signal(signal.SIGTERM, lambda *_: worker.drain.set())
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # Ctrl-C reaches the whole group; the supervisor ends us in its turn
+        ended = threading.Event()
+        publisher = threading.Thread(target=_publish, args=(worker, parent, ended), name="publisher", daemon=True)
+        publisher.start()
+        try:
+            worker.run()
+        finally:
+            ended.set()
+            publisher.join(2.0)
+    return 0
+
+
+def _publish(worker: Worker, parent: int, ended: threading.Event) -> None:
+    path = worker.state_dir / "worker.json"
+    fresh = path.with_suffix(".new")
+    last = False
+    while not last:
+        last = ended.wait(PUBLISH_S)
+        try:
+            fresh.write_text(json.dumps(worker.status()), "utf-8")
+            fresh.replace(path)
+        except OSError as error:
+            _log.warning("%s cannot be written: %s", path, error)
+        if os.getppid() != parent and not worker.drain.is_set():
+            _log.warning("the supervisor is gone: finishing")
+            worker.drain.set()
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """The command line. An error is a message on stderr and its exit code, a bug a traceback and 70."""
+    parser = argparse.ArgumentParser(prog="hubscope.collector.worker")
+    parser.add_argument("--settings-json", required=True)
+    logging.basicConfig(level=logging.INFO, format="worker: %(message)s", stream=sys.stderr)
+    try:
+        return main(from_json(parser.parse_args(arguments).settings_json))
+    except HubscopeError as error:
+        print(f"worker: {error}", file=sys.stderr)
+        return status_of(error).exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -1,0 +1,265 @@
+"""The worker as a real process over a real log and a real lake."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deltalake import DeltaTable
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from hubscope.collector.settings import CollectorSettings
+from hubscope.collector.wal import Record, SegmentWriter, Signal, sealed_segments
+from hubscope.lake_schema import SCHEMAS, TRACES
+
+DEADLINE_S = 60.0
+KILLER = "kills the worker"
+
+
+def spans_request(*names: str) -> Record:
+    request = ExportTraceServiceRequest()
+    spans = request.resource_spans.add().scope_spans.add().spans
+    for name in names:
+        spans.add(name=name, trace_id=os.urandom(16), span_id=os.urandom(8), start_time_unix_nano=10**18)
+    return Record(Signal.TRACES, request.SerializeToString(), 10**18)
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    deadline_s = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline_s:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"not within {DEADLINE_S} s: {what}")
+
+
+class Lab:
+    """One state folder with its log, lake and the workers started on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.settings = CollectorSettings(lake=str(folder / "lake"), state_dir=str(folder / "state"), stop_grace_s=20)
+        self.state = folder / "state"
+        self.log = SegmentWriter(self.settings.wal_dir)
+        self.environment = dict(os.environ)
+        self.workers: list[subprocess.Popen[str]] = []
+
+    def add(self, *records: Record) -> int:
+        self.log.append(records)
+        number = self.log.seal()
+        assert number is not None
+        return number
+
+    def start(self) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "hubscope.collector.worker", "--settings-json", self.settings.to_json()]
+        worker = subprocess.Popen(command, env=self.environment, stderr=subprocess.PIPE, text=True)
+        self.workers.append(worker)
+        return worker
+
+    def stop(self, worker: subprocess.Popen[str]) -> str:
+        worker.send_signal(signal.SIGTERM)
+        _, talk = worker.communicate(timeout=DEADLINE_S)
+        assert worker.returncode == 0, talk
+        return talk
+
+    def names(self) -> list[str]:
+        """The names of all spans in the lake, sorted."""
+        if not (Path(self.settings.lake) / TRACES / "_delta_log").is_dir():
+            return []
+        found: list[str] = (
+            DeltaTable(f"{self.settings.lake}/{TRACES}").to_pyarrow_table(columns=["SpanName"])["SpanName"].to_pylist()
+        )
+        return sorted(found)
+
+    def status(self) -> dict[str, Any]:
+        path = self.state / "worker.json"
+        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        return found
+
+    def letters(self) -> list[dict[str, Any]]:
+        folder = self.state / "dead-letter"
+        return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))] if folder.is_dir() else []
+
+    def kill_on(self, folder: Path, name: str = KILLER) -> None:
+        """Make every process die that decodes a span of this name, as a bug in a native library would."""
+        folder.mkdir()
+        (folder / "sitecustomize.py").write_text(
+            "import os\n"
+            "import ptars\n"
+            "taken = ptars.HandlerPool.get_for_message\n"
+            "class Deadly:\n"
+            "    def __init__(self, handler): self.handler = handler\n"
+            "    def list_to_record_batch(self, payloads):\n"
+            f"        if any({name.encode()!r} in payload for payload in payloads): os.abort()\n"
+            "        return self.handler.list_to_record_batch(payloads)\n"
+            "ptars.HandlerPool.get_for_message = lambda pool, descriptor: Deadly(taken(pool, descriptor))\n"
+        )
+        self.environment["PYTHONPATH"] = str(folder)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    made = Lab(tmp_path)
+    yield made
+    for worker in made.workers:
+        if worker.poll() is None:
+            worker.kill()
+        worker.wait()
+        if worker.stderr:
+            worker.stderr.close()
+
+
+def test_sealed_segments_become_rows_and_are_deleted(lab: Lab) -> None:
+    """What is sealed before and during a run is in the lake; the log is empty afterwards; SIGTERM ends with 0."""
+    lab.add(spans_request("a", "b"), spans_request("c"))
+    worker = lab.start()
+    until(lambda: lab.names() == ["a", "b", "c"], "the first segment is in the lake")
+    last = lab.add(spans_request("d"))
+    until(lambda: lab.status().get("exporters", {}).get("lake", {}).get("cursor") == last, "the cursor is told")
+    assert lab.status()["rows"][TRACES] == 4
+    assert set(lab.status()["rows"]) == set(SCHEMAS)
+    assert lab.status()["pid"] == worker.pid
+    lab.stop(worker)
+    assert lab.names() == ["a", "b", "c", "d"]
+    assert sealed_segments(lab.settings.wal_dir) == []
+
+
+def test_what_is_sealed_is_drained_before_the_end(lab: Lab) -> None:
+    """SIGTERM right after the start still brings everything that is sealed into the lake."""
+    for number in range(5):
+        lab.add(spans_request(f"s{number}"))
+    worker = lab.start()
+    until(lambda: lab.status(), "it runs")
+    lab.stop(worker)
+    assert lab.names() == [f"s{number}" for number in range(5)]
+
+
+def test_kills_lose_nothing_and_repeat_nothing(lab: Lab) -> None:
+    """A worker killed at arbitrary moments, with the segments coming on, leaves every span in the lake once."""
+    wanted: list[str] = []
+    for turn in range(4):
+        for number in range(6):
+            names = [f"t{turn} n{number} s{span}" for span in range(3)]
+            wanted += names
+            lab.add(*[spans_request(name) for name in names])
+        worker = lab.start()
+        before = len(lab.names())
+        until(lambda: len(lab.names()) > before or turn == 3, "some of it is in the lake")  # noqa: B023
+        worker.kill()
+        worker.wait()
+    last = lab.start()
+    until(lambda: not sealed_segments(lab.settings.wal_dir), "the log is empty")
+    lab.stop(last)
+    assert lab.names() == sorted(wanted)
+    assert lab.letters() == []
+
+
+def test_a_segment_that_comes_again_is_not_written_again(lab: Lab) -> None:
+    """Where the cursor was lost after the commit, the lake refuses the segments it has."""
+    lab.add(spans_request("a"))
+    kept = sealed_segments(lab.settings.wal_dir)[0].read_bytes()
+    worker = lab.start()
+    until(lambda: not sealed_segments(lab.settings.wal_dir), "taken")
+    lab.stop(worker)
+    (lab.state / "cursors" / "lake").unlink()
+    (lab.settings.wal_dir / f"{1:016d}.wal").write_bytes(kept)
+    again = lab.start()
+    until(lambda: not sealed_segments(lab.settings.wal_dir), "taken again")
+    lab.stop(again)
+    assert lab.names() == ["a"]
+
+
+def test_a_new_state_folder_appends_to_an_old_lake(lab: Lab, tmp_path: Path) -> None:
+    """Segment 1 of another state folder is another segment: nothing of it is taken for a repetition."""
+    lab.add(spans_request("old"))
+    lab.stop(_started(lab))
+    other = Lab(tmp_path / "other")
+    other.settings = CollectorSettings(lake=lab.settings.lake, state_dir=str(other.state), stop_grace_s=20)
+    other.add(spans_request("new"))
+    worker = other.start()
+    until(lambda: other.status(), "it runs")
+    other.stop(worker)
+    assert lab.names() == ["new", "old"]
+
+
+def _started(lab: Lab) -> subprocess.Popen[str]:
+    worker = lab.start()
+    until(lambda: lab.status(), "it runs")
+    return worker
+
+
+def test_a_request_that_kills_is_set_aside_and_the_rest_goes_on(lab: Lab, tmp_path: Path) -> None:
+    """A request that kills the worker and then its trial is a dead letter; its neighbours are in the lake."""
+    lab.kill_on(tmp_path / "deadly")
+    records = [spans_request(f"s{number}") for number in range(7)]
+    records.insert(4, spans_request(KILLER))
+    lab.add(*records)
+    lab.add(spans_request("after"))
+    first = lab.start()
+    first.wait(timeout=DEADLINE_S)
+    assert first.returncode < 0
+    second = lab.start()
+    until(lambda: not sealed_segments(lab.settings.wal_dir), "both segments are done")
+    lab.stop(second)
+    assert lab.names() == ["after", *(f"s{number}" for number in range(7))]
+    (letter,) = lab.letters()
+    assert (letter["segment"], letter["record"]) == (1, 4)
+    assert "killed the process that tried it (signal 6)" in letter["reason"]
+    assert (lab.state / "dead-letter" / letter["payload"]).read_bytes() == records[4].payload
+
+
+def test_a_request_that_cannot_be_decoded_is_set_aside(lab: Lab) -> None:
+    """Bytes that are no OTLP become a dead letter with the reason, are counted, and the worker lives on."""
+    lab.add(spans_request("a"), Record(Signal.TRACES, b"\xff\xff", 1), spans_request("b"))
+    worker = lab.start()
+    until(lambda: lab.names() == ["a", "b"], "the rest is in the lake")
+    until(lambda: lab.status().get("dead_letters") == 1, "it is counted")
+    lab.stop(worker)
+    (letter,) = lab.letters()
+    assert "not an OTLP traces request" in letter["reason"]
+
+
+def test_a_damaged_segment_gives_what_can_be_read(lab: Lab) -> None:
+    """Records before a damaged byte are in the lake, and the whole segment is kept as a dead letter."""
+    lab.add(spans_request("a"), spans_request("b"))
+    path = sealed_segments(lab.settings.wal_dir)[0]
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    worker = lab.start()
+    until(lambda: lab.names() == ["a"], "the good record is in the lake")
+    lab.stop(worker)
+    (letter,) = lab.letters()
+    assert "the checksum is wrong" in letter["reason"]
+    assert (lab.state / "dead-letter" / letter["payload"]).read_bytes() == bytes(data)
+
+
+def test_a_lake_that_cannot_be_used_ends_with_4(lab: Lab) -> None:
+    """A lake whose folder is a file is named on stderr with a remedy, and no traceback."""
+    Path(lab.settings.lake).write_text("a file")
+    worker = lab.start()
+    _, talk = worker.communicate(timeout=DEADLINE_S)
+    assert worker.returncode == 4
+    assert str(lab.settings.lake) in talk
+    assert "Traceback" not in talk
+
+
+def test_two_workers_do_not_share_a_state_folder(lab: Lab) -> None:
+    """A second worker on the same folder waits for the first one and goes on when it is dead."""
+    first = _started(lab)
+    second = lab.start()
+    lab.add(spans_request("a"))
+    until(lambda: lab.names() == ["a"], "the first works")
+    assert lab.status()["pid"] == first.pid
+    first.kill()
+    first.wait()
+    until(lambda: lab.status().get("pid") == second.pid, "the second took over")
+    lab.stop(second)
