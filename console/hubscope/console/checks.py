@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
@@ -55,7 +55,7 @@ def packages() -> Iterator[Check]:
         yield from _group(f"extra {extra}", extra, wanted, f"pip install 'hubscope[{extra}]'")
 
 
-def _group(what: str, extra: str, requirements: list[object], remedy: str) -> Iterator[Check]:
+def _group(what: str, extra: str, requirements: Sequence[object], remedy: str) -> Iterator[Check]:
     missing, wrong = [], []
     for requirement in requirements:
         name, specifier = str(getattr(requirement, "name", "")), getattr(requirement, "specifier", None)

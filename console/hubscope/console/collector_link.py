@@ -49,7 +49,9 @@ def owner(port: int) -> str | None:
 
     try:
         for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            if connection.status != psutil.CONN_LISTEN or not connection.laddr or not connection.pid:
+                continue
+            if connection.laddr.port == port:
                 return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
     except (psutil.Error, OSError):
         return None
@@ -82,3 +84,8 @@ def recorded(state: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return found if psutil.pid_exists(pid) else None
+
+
+def is_healthy(answer: dict[str, Any] | None) -> bool:
+    """Whether a `/healthz` answer says that the collector works."""
+    return answer is not None and str(answer.get("status", "")).lower() in ("ok", "healthy", "ready")

@@ -1,0 +1,137 @@
+"""`hubscope run -- CMD`: the program as it is, with instrumentation on and somewhere to send to."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from hubscope.console import child, local_collector, terminal
+from hubscope.console.collector_link import GRPC_PORT, HTTP_PORT, TELEMETRY_PORT, Address
+from hubscope.console.local_collector import Destination, Wanted
+from hubscope.console.options import example, lake_option, state_dir
+
+
+def _address(ctx: click.Context, param: click.Parameter, value: str) -> Address:
+    try:
+        return Address.parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
+
+
+@click.command(
+    "run",
+    context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
+    epilog=example(
+        "hubscope run -- datasette serve data.db",
+        "hubscope run --service my-hub --version 1.4.0 -- python -m my_hub",
+        "hubscope run --collector http://localhost:4318 -- python app.py",
+    ),
+)
+@click.argument("cmd", nargs=-1, type=click.UNPROCESSED, metavar="-- CMD …")
+@click.option("--service", metavar="NAME", help="The service's name (service.name).  [default: taken from CMD]")
+@click.option("--version", metavar="VERSION", help="Its version (service.version): what `hubscope compare` groups by.")
+@click.option("--collector", metavar="URL", help="Send to this OTLP endpoint instead, and start no collector.")
+@lake_option
+@click.option(
+    "--grpc",
+    default=f"127.0.0.1:{GRPC_PORT}",
+    show_default=True,
+    callback=_address,
+    metavar="HOST:PORT",
+    help="Where a collector is looked for, or started: OTLP/gRPC.",
+)
+@click.option(
+    "--http",
+    default=f"127.0.0.1:{HTTP_PORT}",
+    show_default=True,
+    callback=_address,
+    metavar="HOST:PORT",
+    help="The same for OTLP/HTTP.",
+)
+@click.option(
+    "--telemetry",
+    default=f"127.0.0.1:{TELEMETRY_PORT}",
+    show_default=True,
+    callback=_address,
+    metavar="HOST:PORT",
+    help="/metrics and /healthz of a collector that is started; any free port where this one is taken.",
+)
+def command(
+    cmd: tuple[str, ...],
+    service: str | None,
+    version: str | None,
+    collector: str | None,
+    lake: str,
+    grpc: Address,
+    http: Address,
+    telemetry: Address,
+) -> int:
+    """Runs CMD with instrumentation on, as it is: nothing in it changes. Signals and its exit code are passed through.
+
+    Where no OTEL_EXPORTER_OTLP_ENDPOINT is set and nothing listens, a local collector is started that writes the lake
+    and stops when CMD has ended.
+    """
+    if not cmd:
+        raise click.UsageError("Say what to run after `--`: hubscope run -- python app.py")
+    from hubscope.instrumentation import settings
+    from hubscope.instrumentation.launch import prepare_environment
+
+    child.find(cmd)  # before anything is started
+    with ExitStack() as stack:
+        if settings.disabled():
+            destination = Destination("nothing is recorded: HUBSCOPE_DISABLED or OTEL_SDK_DISABLED is set")
+        elif collector is not None:
+            destination = Destination(f"sending to {collector}", collector)
+        elif named := local_collector.named_endpoint(os.environ):
+            destination = Destination(f"sending to {named}, as the environment says")
+        else:
+            destination = _local(stack, lake, Wanted(grpc, http, telemetry))
+        environment = prepare_environment(
+            os.environ,
+            service=service,
+            version=version,
+            endpoint=destination.endpoint,
+            protocol=destination.protocol,
+            command=cmd,
+        )
+        terminal.say(f"hubscope: {destination.note}")
+        code = child.run(cmd, environment)
+        if destination.state is not None:
+            _settle(destination.state, lake)
+    return code
+
+
+def _local(stack: ExitStack, lake: str, wanted: Wanted) -> Destination:
+    state = state_dir(lake) or _state_of_url(lake)
+    found = local_collector.find(lake, state, wanted)
+    if found is not None and found.state is None:
+        return found
+    stack.enter_context(local_collector.lease(state))
+    if found is not None:
+        return found
+    with terminal.working("starting a collector"):
+        return local_collector.start(lake, state, wanted)
+
+
+def _state_of_url(lake: str) -> Path:
+    """The collector's own folder for a lake that is not on this machine."""
+    import platformdirs
+
+    digest = hashlib.sha256(lake.encode()).hexdigest()[:16]
+    return Path(platformdirs.user_state_dir("hubscope", appauthor=False)) / digest
+
+
+def _settle(state: Path, lake: str) -> None:
+    """Waits until what was sent can be queried, then says what to do next."""
+    with terminal.working("writing the rest"):
+        done = local_collector.wait_until_queryable(state)
+    if not done:
+        terminal.say(f"hubscope: not everything is in the lake yet; `hubscope doctor --lake {lake}` says what waits")
+    from hubscope.console.options import LAKE_ENV, default_lake
+
+    is_usual = lake in (default_lake(), os.environ.get(LAKE_ENV))
+    terminal.say("hubscope: next, see what was found: hubscope report" + ("" if is_usual else f" --lake {lake}"))

@@ -1,0 +1,188 @@
+"""The collector that `hubscope run` sends to: the one that is there, or one started for it that leaves with it.
+
+A started collector runs in a session of its own, so that Ctrl-C in the terminal ends the program and not what records
+it. It stops by itself once no program holds a lease: a file `leases/<pid>` in its state folder.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from hubscope.console import collector_link, lake_checks
+from hubscope.console.collector_link import Address
+from hubscope.errors import LakeError, MissingExtraError
+
+READY_DEADLINE_S: Final = 30.0  # imports of Arrow and gRPC take 1 to 3 s; a busy machine takes ten times that
+QUERYABLE_DEADLINE_S: Final = 10.0  # the promise is 2 s
+POLL_S: Final = 0.05
+LOG_KEPT_BYTES: Final = 1 << 20
+# Without any of these the collector does not start; all of them are in hubscope[collector].
+_NEEDED: Final = ("deltalake", "grpc", "ptars", "pyarrow", "uvicorn", "zstandard")
+_ENDPOINTS: Final = (
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
+)
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where the program sends. `endpoint` None leaves the standard variables as they are; `state` is the collector's
+    folder where it is on this machine and writes this lake, else None: nothing can be waited for then."""
+
+    note: str
+    endpoint: str | None = None
+    protocol: str | None = None
+    state: Path | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Where a collector that has to be started listens."""
+
+    grpc: Address
+    http: Address
+    telemetry: Address
+
+
+def named_endpoint(environ: Mapping[str, str]) -> str | None:
+    """The endpoint that the standard variables name, if any does."""
+    return next((environ[name].strip() for name in _ENDPOINTS if environ.get(name, "").strip()), None)
+
+
+def find(lake: str, state: Path, wanted: Wanted) -> Destination | None:
+    """The collector that already runs: this lake's own, or whatever listens at the usual place; None for neither."""
+    own = _own(lake, state)
+    if own is not None:
+        return own
+    for address, protocol in ((wanted.grpc, "grpc"), (wanted.http, "http/protobuf")):
+        if collector_link.listening(address):
+            who = collector_link.owner(address.port) or "another process"
+            note = f"{who} already listens on {address}; sending there. What it stores may not be in {lake}."
+            return Destination(note, f"http://{address}", protocol)
+    return None
+
+
+def _own(lake: str, state: Path) -> Destination | None:
+    record = collector_link.recorded(state)
+    if record is None:
+        return None
+    addresses = record.get("addresses", {})
+    for name, protocol in (("grpc", "grpc"), ("http", "http/protobuf")):
+        address = addresses.get(name) if isinstance(addresses, dict) else None
+        if address and collector_link.listening(Address.parse(str(address))):
+            note = f"recording into {lake} by the collector on {address} (pid {record['pid']})"
+            return Destination(note, f"http://{address}", protocol, state)
+    return None
+
+
+def start(lake: str, state: Path, wanted: Wanted) -> Destination:
+    """Starts a collector, waits until it is ready, and says where it is.
+
+    Raises MissingExtraError, or LakeError with the end of its log where it does not come up.
+    """
+    if any(find_spec(module) is None for module in _NEEDED):
+        raise MissingExtraError("recording on this machine (no endpoint is set and nothing listens)", "collector")
+    log = state / "collector.log"
+    command = [
+        *(sys.executable, "-m", "hubscope.console", "collect", "--stop-without-leases"),
+        *("--lake", lake, "--state", str(state), "--grpc", str(wanted.grpc), "--http", str(wanted.http)),
+        *("--telemetry", str(_free(wanted.telemetry))),
+    ]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    try:
+        if log.exists() and log.stat().st_size > LOG_KEPT_BYTES:
+            log.replace(log.with_suffix(".log.old"))
+        with open(log, "ab") as output:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environ, start_new_session=True
+            )
+    except OSError as error:
+        raise LakeError(f"no collector can be started: {error}", f"check that {state} can be written") from error
+    deadline = time.monotonic() + READY_DEADLINE_S
+    while time.monotonic() < deadline:
+        found = _own(lake, state)  # also the one of another `hubscope run` that came first
+        if found is not None and _is_ready(state):
+            return found
+        if process.poll() is not None and collector_link.recorded(state) is None:
+            break
+        time.sleep(POLL_S)
+    else:
+        process.terminate()
+    ended = f"ended with exit code {process.returncode}" if process.returncode is not None else "is not ready"
+    raise LakeError(
+        f"the collector for {lake} {ended}:\n{_end_of(log)}", f"its whole log is {log}; see `hubscope doctor`"
+    )
+
+
+def _free(address: Address) -> Address:
+    """The address, or a port the system chooses where it is taken: the telemetry port is Jupyter's usual one too."""
+    return Address(address.host, 0) if collector_link.listening(address) else address
+
+
+def _is_ready(state: Path) -> bool:
+    record = collector_link.recorded(state)
+    address = lake_checks.telemetry_address(record) if record else None
+    return address is not None and collector_link.is_healthy(collector_link.health(address))
+
+
+def _end_of(log: Path, lines: int = 8) -> str:
+    try:
+        text = log.read_text("utf-8", errors="replace")
+    except OSError:
+        return "  (no log)"
+    return "\n".join(f"  {line}" for line in text.splitlines()[-lines:])
+
+
+@contextmanager
+def lease(state: Path) -> Iterator[None]:
+    """Keeps a collector with `--stop-without-leases` alive as long as this process is, at most."""
+    path = state / "leases" / str(os.getpid())
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        raise LakeError(
+            f"{path} cannot be written: {error.strerror or error}", "name another lake with --lake or HUBSCOPE_LAKE"
+        ) from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def wait_until_queryable(state: Path, deadline_s: float = QUERYABLE_DEADLINE_S) -> bool:
+    """Waits until all that the collector has accepted is in the lake. False where the deadline comes first."""
+    deadline = time.monotonic() + deadline_s
+    while not is_queryable(state):
+        if time.monotonic() > deadline or collector_link.recorded(state) is None:
+            return is_queryable(state)
+        time.sleep(POLL_S)
+    return True
+
+
+def is_queryable(state: Path) -> bool:
+    """Whether the lake has every segment of the log: none is open with data, none is sealed and behind the cursor."""
+    try:
+        cursor = int((state / "cursors" / "lake").read_text("ascii"))
+    except (OSError, ValueError):
+        cursor = 0
+    for path in (state / "wal").glob("*"):
+        try:
+            if path.suffix == ".open" and path.stat().st_size:
+                return False
+            if path.suffix == ".wal" and int(path.stem) > cursor:
+                return False
+        except (OSError, ValueError):
+            return False  # renamed or deleted while we looked: look again
+    return True
