@@ -2,9 +2,9 @@
 
 Measured on SDK 1.45: with nothing listening, a process left after 24 to 28 s (each of three signals retries with
 back-off in its own exit handler, one after the other), and `force_flush(1000)` took 26 s and said True. Here the
-three providers shut down side by side within one deadline, nothing is retried any more once leaving has begun, and what
-has not been accepted by then is given up with one line on the log. `force_flush` keeps its time limit and says False when
-anything was refused. This works on providers rather than exporter classes, so it also holds for those that
+three providers shut down side by side within one deadline, nothing is retried any more once leaving has begun, and
+what has not been accepted by then is given up with one line on the log. `force_flush` keeps its time limit and says
+False when anything was refused. This works on providers rather than exporter classes, so it also holds for those that
 OTEL_CONFIG_FILE or the application itself set up.
 """
 

@@ -3,7 +3,8 @@
 A call of a few microseconds must not cost a span (about 60 µs made and exported), but until it has ended nobody knows
 that it was short, and a query it made needs a parent. So the current span during the call is this one: it becomes
 real, with the start time of the call, when a child asks for its context or anything is set on it; otherwise its maker
-decides at the end. What is lost: nothing of a long or failed call, and of a short one only the span itself, never its metric.
+decides at the end. What is lost: nothing of a long or failed call, and of a short one only the span itself, never its
+metric.
 """
 
 from __future__ import annotations

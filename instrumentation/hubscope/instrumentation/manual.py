@@ -15,19 +15,10 @@ from hubscope.instrumentation.startup import tracker
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
-# Seconds that each plugin added to the task that is running here: what hub.plugin.overhead records at its end.
-_overhead: ContextVar[dict[str, float] | None] = ContextVar("hubscope_overhead", default=None)
 # The hand-measured vector search or write that is running here; the library underneath only completes its attributes.
 _vector: ContextVar[VectorBlock | None] = ContextVar("hubscope_vector", default=None)
 
 _VECTOR_SYSTEMS_IN_PROCESS: Final = frozenset({"", "usearch", "hnswlib", "faiss", "sqlite", "sqlite-vec", "numpy"})
-
-
-def add_overhead(plugin_id: str, duration_s: float) -> None:
-    """Book a plugin's time on the task that is running in this context, if there is one."""
-    booked = _overhead.get()
-    if booked is not None:
-        booked[plugin_id] = booked.get(plugin_id, 0.0) + duration_s
 
 
 def running_vector_block() -> VectorBlock | None:
@@ -131,13 +122,12 @@ class PluginCall(Measure):
 
         if self._cpu_ns is not None and self._thread == threading.get_ident():
             span.set_attribute(names.HUB_PLUGIN_CPU_TIME, (time.thread_time_ns() - self._cpu_ns) / 1e9)
-        add_overhead(self.attributes[names.HUB_PLUGIN_ID], duration_s)
 
 
 class Task(Measure):
-    """A user's task: its duration, whether it was the first after interactive, and what plugins added to it."""
+    """A user's task: its duration, and whether it was the first one after interactive."""
 
-    __slots__ = ("_overhead_token",)
+    __slots__ = ()
 
     def __init__(self, name: str, persona: str | None) -> None:
         attributes: dict[str, Any] = {names.HUB_TASK_NAME: name}
@@ -146,27 +136,13 @@ class Task(Measure):
         super().__init__(
             names.SPAN_TASK.format(name=name), attributes, names.METRIC_TASK_DURATION, (names.HUB_TASK_NAME,)
         )
-        self._overhead_token: Any = None
 
     def begin(self, *, attach: bool = True) -> None:
-        started = tracker.current()
-        if started is not None and signals.handles() is not None:
+        started = _started()
+        if started is not None:
             started.seen("first_request")
-            first, started.first_task = started.first_task, False
-            self.attributes[names.HUB_TASK_FIRST_ACTION] = first
+            self.attributes[names.HUB_TASK_FIRST_ACTION] = started.take_first_task()
         super().begin(attach=attach)
-
-    def _began(self) -> None:
-        self._overhead_token = _overhead.set({})
-
-    def _ended(self, span: Span, handles: signals.Handles, duration_s: float, failed: bool) -> None:
-        token, self._overhead_token = self._overhead_token, None
-        if token is None:
-            return
-        booked = _overhead.get() or {}
-        _overhead.reset(token)
-        for plugin_id, seconds in booked.items():
-            handles.instrument(names.METRIC_PLUGIN_OVERHEAD).record(seconds, {names.HUB_PLUGIN_ID: plugin_id})
 
 
 def _in_event_loop() -> bool:

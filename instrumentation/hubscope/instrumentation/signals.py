@@ -46,13 +46,13 @@ class Handles:
         metric = next((m for m in semconv.METRICS if m.name == name), None)
         if metric is None:
             raise KeyError(name)
-        make = {
+        makers: dict[str, Any] = {
             "histogram": self.meter.create_histogram,
             "counter": self.meter.create_counter,
             "updowncounter": self.meter.create_up_down_counter,
             "gauge": self.meter.create_gauge,
-        }[metric.instrument]
-        return make(metric.name, unit=metric.unit, description=metric.brief)
+        }
+        return makers[metric.instrument](metric.name, unit=metric.unit, description=metric.brief)
 
     def event(self, name: str, attributes: dict[str, Any], context: Context | None = None) -> None:
         """Emit a log record with that event name."""
@@ -81,7 +81,8 @@ def _look() -> Handles | None:
     if trace is None:  # nobody imported the API, so nobody set up an SDK
         return None
     provider = trace.get_tracer_provider()
-    if type(provider) in (trace.ProxyTracerProvider, trace.NoOpTracerProvider):
+    nothing: tuple[Any, ...] = (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
+    if type(provider) in nothing:
         return None
     from opentelemetry import metrics
     from opentelemetry._logs import get_logger

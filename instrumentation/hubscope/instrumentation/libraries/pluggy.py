@@ -24,7 +24,6 @@ from wrapt import register_post_import_hook
 from hubscope import semconv as names
 from hubscope.instrumentation import signals
 from hubscope.instrumentation.lazy_span import LazySpan
-from hubscope.instrumentation.manual import add_overhead
 
 # Below this a span costs more than what it tells; the design's own line between metrics and spans.
 SPAN_FROM_NS: Final = 50_000
@@ -104,7 +103,6 @@ class _Call:
                 span.end(self.start_ns + self.busy_ns)
             duration_s = self.busy_ns / 1e9
             self._handles.instrument(names.METRIC_PLUGIN_DURATION).record(duration_s, self._plugin.metric)
-            add_overhead(self._plugin.id, duration_s)
         except Exception:  # noqa: BLE001 - never into the application
             _log.debug("a call of %s could not be recorded", self._plugin.name, exc_info=True)
 

@@ -2,8 +2,9 @@
 
 The name is `{operation} {tables} #{six hex digits}`, as `SELECT memories tags #4f1c9a`: readable, and two statements
 of different shape over the same tables differ in the digits, which hash the normalised text. The same shape has the
-same name in every process and version. Lists of literals or parameters fold into one (`IN (?)`), so that their
-length makes no new shape. A double-quoted word where a value stands is taken for SQLite's old string syntax and replaced too.
+same name in every process and version. Lists of literals or parameters fold into one (`IN (?)`), so that their length
+makes no new shape. A double-quoted word where a value stands is taken for SQLite's old string syntax and replaced
+too.
 """
 
 from __future__ import annotations
@@ -211,9 +212,10 @@ _KEYWORDS: Final = frozenset(
     re.findall(
         r"\w+",
         """ALL ALTER ANALYZE AND AS ASC ATTACH BEGIN BETWEEN BY CASE CAST COLLATE COMMIT CREATE CROSS DEFAULT DELETE
-        DESC DETACH DISTINCT DROP ELSE END ESCAPE EXCEPT EXISTS EXPLAIN FROM FULL GLOB GROUP HAVING IF IN INDEX INNER INSERT
-        INTERSECT INTO IS JOIN KEY LEFT LIKE LIMIT MATCH NATURAL NOT NULL OFFSET ON OR ORDER OUTER OVER PARTITION PLAN
-        PRAGMA PRIMARY QUERY REGEXP RELEASE REPLACE RETURNING RIGHT ROLLBACK SAVEPOINT SELECT SET TABLE THEN TO
-        TRANSACTION TRIGGER UNION UNIQUE UPDATE USING VACUUM VALUES VIEW VIRTUAL WHEN WHERE WINDOW WITH WITHOUT""",
+        DESC DETACH DISTINCT DROP ELSE END ESCAPE EXCEPT EXISTS EXPLAIN FROM FULL GLOB GROUP HAVING IF IN
+        INDEX INNER INSERT INTERSECT INTO IS JOIN KEY LEFT LIKE LIMIT MATCH NATURAL NOT NULL OFFSET ON OR
+        ORDER OUTER OVER PARTITION PLAN PRAGMA PRIMARY QUERY REGEXP RELEASE REPLACE RETURNING RIGHT
+        ROLLBACK SAVEPOINT SELECT SET TABLE THEN TO TRANSACTION TRIGGER UNION UNIQUE UPDATE USING VACUUM
+        VALUES VIEW VIRTUAL WHEN WHERE WINDOW WITH WITHOUT""",
     )
 )

@@ -1,7 +1,8 @@
 """sqlite3: a span and two histograms a statement, through real subclasses put in by `connect`.
 
-`sqlite3.connect` is given `factory=`, so a connection stays a `sqlite3.Connection` to C code: `backup`, `Cursor(con)`,
-`isinstance` all hold. `Connection.execute*` go through a cursor of ours, as they do in C through one of sqlite3's.
+`sqlite3.connect` is given `factory=`, so a connection stays a `sqlite3.Connection` to C code: `backup`,
+`Cursor(con)`, `isinstance` all hold. `Connection.execute*` go through a cursor of ours, as they do in C through one
+of sqlite3's.
 
 When a query ends: SQLite does the work of a SELECT while its rows are fetched. A span therefore lasts as long as
 `execute` and the fetches took together, without what the application did in between, and is sent when the rows are

@@ -1,9 +1,9 @@
 """`hub.startup`: the root span of the start, its end, and what hangs under it.
 
-The end is what the application says (`hub.interactive()`). An application that says nothing is judged by what it does:
-the first listening TCP socket of the process (`listening`; a web server takes requests from then on), the first SERVER
-span or `task` (`first_request`), else the exit of the process (`exit`). What is seen is held back for five seconds,
-because an application may listen first and say that it is interactive afterwards; what it says then wins.
+The end is what the application says (`hub.interactive()`). An application that says nothing is judged by what it
+does: the first listening TCP socket of the process (`listening`; a web server takes requests from then on), the first
+SERVER span or `task` (`first_request`), else the exit of the process (`exit`). What is seen is held back for five
+seconds, because an application may listen first and say that it is interactive afterwards; what it says then wins.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Startup:
         self._rendered = False
         self._timer: threading.Timer | None = None
         self._pid = os.getpid()
-        self.first_task = True
+        self._task_seen = False
         self.recorder = ImportRecorder(threshold_ns, get_current)
         self.span: Span = handles.tracer.start_span(
             semconv.SPAN_STARTUP, start_time=start.unix_nano, attributes={semconv.HUB_STARTUP_ORIGIN: start.origin}
@@ -97,6 +97,12 @@ class Startup:
             timer.daemon = True
         signals.set_startup_span(None)
         timer.start()
+
+    def take_first_task(self) -> bool:
+        """True once: for the first task of the process."""
+        with self._lock:
+            first, self._task_seen = not self._task_seen, True
+        return first
 
     def settle(self) -> None:
         """End the start with what was seen, or with `exit`."""
