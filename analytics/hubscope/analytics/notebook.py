@@ -21,6 +21,7 @@ from markupsafe import Markup
 from hubscope.analytics import engine
 from hubscope.analytics.connect import connect
 from hubscope.analytics.engine import Engine
+from hubscope.analytics.fetch import fetch
 from hubscope.analytics.model import Report, Trace
 from hubscope.analytics.notebook_cells import CELLS
 from hubscope.analytics.notebook_plots import bars, by_run
@@ -132,18 +133,12 @@ class Lake:
         missing = [bind for bind in engine.binds_of(text) if bind not in given]
         if missing:
             raise ConfigError(f"the query {name} needs {', '.join(missing)}", f"ask({name!r}, {missing[0]}=…)")
-        rows = self.engine.rows(name, **given)
-        if rows:
-            return Rows(tuple(rows[0]), rows)
-        binds = {bind: given[bind] for bind in engine.binds_of(text)}
-        cursor = self.connection.execute(engine.for_lake(text), binds)
-        return Rows([column[0] for column in cursor.description or ()], [])
+        return self.sql(engine.for_lake(text), **{bind: given[bind] for bind in engine.binds_of(text)})
 
     def sql(self, text: str, **values: Any) -> Rows:
         """The rows of any SQL; `$name` in it takes `values`."""
-        cursor = self.connection.execute(text, values) if values else self.connection.execute(text)
-        columns = [column[0] for column in cursor.description or ()]
-        return Rows(columns, [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()])
+        columns, rows = fetch(self.connection, text, values)
+        return Rows(columns, [dict(zip(columns, row, strict=True)) for row in rows])
 
     def text(self, name: str) -> str:
         """The SQL of a shipped query, as it stands in its file."""

@@ -53,7 +53,7 @@ bars(phases, "phase", "sum_s", title="Start-up phases, mean over runs")""",
     (
         "markdown",
         "## Which imports take the time?\n\n"
-        "With everything they import in turn. What is not used before the application is interactive can wait until it is.",
+        "With everything they import in turn. What is not used until it is interactive can wait.",
     ),
     (
         "code",

@@ -83,7 +83,7 @@ def lake(lake: str) -> Iterator[Check]:
         if not Path(lake).is_dir():
             return
     try:
-        from hubscope.analytics import connect
+        from hubscope.analytics.connect import connect
 
         connection = connect(lake)
         rows = connection.execute("SELECT count(*) FROM otel_traces").fetchone()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hubscope.console import collector_link, lake_checks
 from hubscope.console.options import is_url, state_dir
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 @dataclass(frozen=True)
@@ -56,15 +59,15 @@ def read(lake: str) -> Status:
     """Raises LakeError where there is no lake, or it cannot be read."""
     from deltalake import DeltaTable
 
-    from hubscope.analytics import connect
+    from hubscope.analytics.connect import connect
+    from hubscope.analytics.fetch import fetch
     from hubscope.lake_schema import LAKE_VERSION, SCHEMAS
 
     connection = connect(lake)
     tables = []
     for name, schema in SCHEMAS.items():
         time = "Timestamp" if "Timestamp" in schema.names else "TimeUnix"
-        row = connection.execute(f"SELECT count(*), min({time}), max({time}) FROM {name}").fetchone()
-        rows, oldest, newest = row or (0, None, None)
+        (rows, oldest, newest), *_ = fetch(connection, f"SELECT count(*), min({time}), max({time}) FROM {name}")[1]
         files, size_bytes = 0, 0
         if is_url(lake) or os.path.isdir(os.path.join(lake, name, "_delta_log")):
             sizes = DeltaTable(f"{lake.rstrip('/')}/{name}").get_add_actions().column("size_bytes").to_pylist()
@@ -75,14 +78,17 @@ def read(lake: str) -> Status:
     return Status(lake, LAKE_VERSION, tuple(tables), _services(connection), _collector(lake), waiting)
 
 
-def _services(connection: Any) -> tuple[Service, ...]:
-    rows = connection.execute(
+def _services(connection: duckdb.DuckDBPyConnection) -> tuple[Service, ...]:
+    from hubscope.analytics.fetch import fetch
+
+    rows = fetch(
+        connection,
         """
         SELECT ServiceName, list_sort(list(DISTINCT ServiceVersion) FILTER (ServiceVersion IS NOT NULL)),
             count(DISTINCT ServiceInstanceId), count(*), max(Timestamp)
         FROM otel_traces GROUP BY ServiceName ORDER BY ServiceName
-        """
-    ).fetchall()
+        """,
+    )[1]
     return tuple(Service(r[0], tuple(r[1] or ()), r[2], r[3], _rfc3339(r[4])) for r in rows)
 
 

@@ -53,7 +53,10 @@ class LazyGroup(click.Group):
         entry = next((entry for entry in COMMANDS if entry.name == cmd_name), None)
         if entry is None:
             return None
-        module = import_module(f"hubscope.console.commands.{entry.module}")
+        try:
+            module = import_module(f"hubscope.console.commands.{entry.module}")
+        except ModuleNotFoundError as error:
+            raise missing_extra(error, cmd_name) or error from error
         command: click.Command = module.command
         return command
 

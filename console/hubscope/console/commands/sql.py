@@ -80,7 +80,7 @@ def command(
     if show:
         click.echo(text.rstrip())
         return
-    from hubscope.analytics import connect
+    from hubscope.analytics.connect import connect
 
     connection = connect(lake)
     readonly.lock(connection, lake)
@@ -153,9 +153,10 @@ def _run(
 ) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
     import duckdb
 
+    from hubscope.analytics.fetch import fetch
+
     try:
-        cursor = connection.execute(sql, values) if values else connection.execute(sql)
-        return tuple(column[0] for column in cursor.description or ()), cursor.fetchall()
+        return fetch(connection, sql, values)
     except duckdb.PermissionException as error:
         raise ConfigError(f"the query wants what it may not have: {_first_line(error)}", readonly.REMEDY) from error
     except duckdb.Error as error:

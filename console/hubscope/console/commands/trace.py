@@ -45,7 +45,7 @@ def command(trace_id: str, lake: str, form: str, every_span: bool) -> None:
 
     The critical path is the chain of spans that the whole had to wait for: only what is on it can make it faster.
     """
-    from hubscope.analytics import connect
+    from hubscope.analytics.connect import connect
     from hubscope.analytics.engine import Engine
     from hubscope.analytics.traces import load_trace
 
@@ -92,11 +92,10 @@ def resolve(connection: duckdb.DuckDBPyConnection, start: str) -> str:
 
 
 def _otlp(connection: duckdb.DuckDBPyConnection, trace_id: str) -> dict[str, object]:
+    from hubscope.analytics.fetch import fetch
     from hubscope.analytics.render import otlp_json
 
     columns = ", ".join(otlp_json.COLUMNS)
-    cursor = connection.execute(
-        f"SELECT {columns} FROM otel_traces WHERE TraceId = $trace_id ORDER BY TimestampUnixNano, SpanId",
-        {"trace_id": trace_id},
-    )
-    return otlp_json.render([dict(zip(otlp_json.COLUMNS, row, strict=True)) for row in cursor.fetchall()])
+    query = f"SELECT {columns} FROM otel_traces WHERE TraceId = $trace_id ORDER BY TimestampUnixNano, SpanId"
+    names, rows = fetch(connection, query, {"trace_id": trace_id})
+    return otlp_json.render([dict(zip(names, row, strict=True)) for row in rows])
