@@ -70,6 +70,7 @@ class Application:
         self.logger_provider.add_log_record_processor(SimpleLogRecordProcessor(self._told))
         attach(self.tracer_provider, self.meter_provider, self.logger_provider, the_rules)
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._sent))
+        self._closed = False
         self.tracer = self.tracer_provider.get_tracer("test")
         self.meter = self.meter_provider.get_meter("test")
 
@@ -139,6 +140,10 @@ class Application:
         return {a["hub.kpi.name"]: (p.value, a["hub.kpi.status"]) for a, p in self.metric("hub.kpi.value")}
 
     def close(self) -> None:
+        """Ends the providers' threads; a second time changes nothing."""
+        if self._closed:
+            return
+        self._closed = True
         self.tracer_provider.shutdown()
         self.meter_provider.shutdown()
         self.logger_provider.shutdown()
@@ -154,8 +159,8 @@ def application(the_rules: rules.Rules) -> Iterator[Callable[..., Application]]:
     """`application(**resource)`: a new one; closed at the end."""
     made: list[Application] = []
 
-    def make(rules: rules.Rules = the_rules, **resource: str) -> Application:
-        made.append(Application(rules, **resource))
+    def make(**resource: str) -> Application:
+        made.append(Application(the_rules, **resource))
         return made[-1]
 
     yield make

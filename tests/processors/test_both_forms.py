@@ -145,7 +145,7 @@ def test_cumulative_points_are_counted_once(application: Any, the_rules: Rules, 
     assert send(3).get("memory.cache_hit_rate") in (None, (pytest.approx(0.75), "fail"))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     data=st.lists(
         st.tuples(
@@ -183,4 +183,5 @@ def test_any_plugin_calls_violate_alike(
         return sorted((row["SpanId"], sorted(row["LogAttributes"])) for row in rows)
 
     told = [row for row in app.events() if row["EventName"] == "hub.quota.violation"]
+    app.close()
     assert facts(derived_events(batch, "hub.quota.violation")) == facts(told)
