@@ -87,14 +87,5 @@ class Engine:
         missing = [name for name in wanted if name not in values]
         if missing:
             raise ConfigError(f"the query needs a value for {', '.join('$' + name for name in missing)}")
-        given = {name: values[name] for name in wanted}
-        cursor = self.connection.execute(for_lake(sql), given)
-        columns = [column[0] for column in cursor.description or ()]
-        if any("WITH TIME ZONE" in str(column[1]) for column in cursor.description or ()):
-            # DuckDB's own rows would need pytz for these (the events of a span hold one each); Arrow's do not.
-            names, rows = fetch(self.connection, for_lake(sql), given)
-            yield from (dict(zip(names, row, strict=True)) for row in rows)
-            return
-        while chunk := cursor.fetchmany(10_000):
-            for row in chunk:
-                yield dict(zip(columns, row, strict=True))
+        columns, rows = fetch(self.connection, for_lake(sql), {name: values[name] for name in wanted})
+        yield from (dict(zip(columns, row, strict=True)) for row in rows)
