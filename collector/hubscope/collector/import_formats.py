@@ -1,0 +1,250 @@
+"""What a file may hold, found by its content: requests one after the other, and for each bad one where it stood.
+
+OTLP JSON lines (the stock Collector's file exporter), a single OTLP JSON document, Jaeger JSON (an API answer or the
+UI's download), the file exporter's length-prefixed form (four bytes, big-endian; protobuf or JSON, each message
+zstd-compressed or not), and dead letters (`….traces.otlp`). A whole file may be zstd- or gzip-compressed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple, cast
+
+import zstandard
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from hubscope.collector.decode import MESSAGES
+from hubscope.collector.import_jaeger import is_jaeger, jaeger_request
+from hubscope.collector.otlp_json import from_value, parse
+from hubscope.collector.wal import Signal
+from hubscope.errors import BadInputError
+
+MAX_MESSAGE_BYTES: Final = 64 << 20  # as the receivers' limit
+MAX_DOCUMENT_BYTES: Final = 256 << 20  # a document is held whole, and takes about ten times its size as objects
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_GZIP: Final = b"\x1f\x8b"
+_KEYS: Final = {
+    "resourceSpans": Signal.TRACES,
+    "resourceMetrics": Signal.METRICS,
+    "resourceLogs": Signal.LOGS,
+    "resource_spans": Signal.TRACES,
+    "resource_metrics": Signal.METRICS,
+    "resource_logs": Signal.LOGS,
+}
+
+
+class Found(NamedTuple):
+    """One request of a file, or why there is none at that place."""
+
+    where: str  # "line 3", "message 2", "" for a file that is one document
+    requests: tuple[tuple[Signal, bytes], ...]
+    problem: str = ""
+
+
+def requests_in(path: Path, read_bytes: Callable[[int], None] = lambda _: None) -> Iterator[Found]:
+    """Every request of a file, in its order. `read_bytes(n)` is told how many of the file's bytes were read so far.
+
+    Raises OSError where the file cannot be read; what is wrong with its content comes as a `problem`.
+    """
+    signal = _dead_letter_signal(path)
+    with path.open("rb") as file:
+        if signal is not None:
+            yield _protobuf("", file.read(MAX_MESSAGE_BYTES), signal)
+            return
+        stream = _decompressed(cast(BinaryIO, _Counted(file, read_bytes)))
+        try:
+            yield from _found(path, stream)
+        except (zstandard.ZstdError, EOFError, gzip.BadGzipFile) as error:
+            yield Found("", (), f"the compressed data cannot be read on: {error}")
+
+
+def _found(path: Path, stream: io.BufferedReader) -> Iterator[Found]:
+    start = stream.peek(8)[:8]
+    if not start:
+        yield Found("", (), "the file is empty")
+    elif start.lstrip()[:1] in (b"{", b"[", b"") or start.startswith(b"\xef\xbb\xbf") or not _is_length(start):
+        yield from _json(path, stream)
+    else:
+        yield from _messages(stream)
+
+
+def _decompressed(file: BinaryIO) -> io.BufferedReader:
+    plain = io.BufferedReader(cast(io.RawIOBase, file), 1 << 20)
+    start = plain.peek(4)
+    if start.startswith(_ZSTD):
+        reader = zstandard.ZstdDecompressor().stream_reader(plain, read_across_frames=True)
+        return io.BufferedReader(cast(io.RawIOBase, reader), 1 << 20)
+    if start.startswith(_GZIP):
+        return io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=plain)), 1 << 20)
+    return plain
+
+
+def _is_length(start: bytes) -> bool:
+    return len(start) >= 4 and 0 < int.from_bytes(start[:4], "big") <= MAX_MESSAGE_BYTES
+
+
+def _json(path: Path, stream: io.BufferedReader) -> Iterator[Found]:
+    first = stream.readline(MAX_MESSAGE_BYTES + 1).removeprefix(b"\xef\xbb\xbf")
+    if not _is_whole(first):
+        # The first line alone is no JSON: a document over many lines, or a bad line.
+        rest = stream.read(MAX_DOCUMENT_BYTES - len(first))
+        if not stream.peek(1):
+            if _is_whole(first + rest):
+                yield _document("", first + rest)
+                return
+            yield from _lines(io.BufferedReader(cast(io.RawIOBase, io.BytesIO(rest))), first)
+            return
+        stream = io.BufferedReader(cast(io.RawIOBase, _Chained(rest, stream)), 1 << 20)
+    yield from _lines(stream, first)
+
+
+def _is_whole(text: bytes) -> bool:
+    try:
+        return parse(text) is not None
+    except BadInputError:
+        return False
+
+
+def _lines(stream: io.BufferedReader, first: bytes) -> Iterator[Found]:
+    number, line = 1, first
+    while line:
+        where = f"line {number}"
+        if len(line) > MAX_MESSAGE_BYTES:
+            yield Found(where, (), f"longer than {MAX_MESSAGE_BYTES >> 20} MiB")
+            while line and not line.endswith(b"\n"):
+                line = stream.readline(1 << 20)
+        elif line.strip():
+            found = _document(where, line)
+            cut_off = bool(found.problem) and not line.endswith(b"\n")
+            yield found._replace(problem=f"the last line was cut off ({found.problem})") if cut_off else found
+        number += 1
+        line = stream.readline(MAX_MESSAGE_BYTES + 1)
+
+
+def _document(where: str, text: bytes) -> Found:
+    try:
+        value = parse(text)
+        if is_jaeger(value):
+            return Found(where, ((Signal.TRACES, jaeger_request(value).SerializeToString()),))
+        keys = [key for key in _KEYS if key in value] if isinstance(value, dict) else []
+        if not keys:
+            raise BadInputError("neither resourceSpans, resourceMetrics nor resourceLogs (OTLP), nor data (Jaeger)")
+        signals = dict.fromkeys(_KEYS[key] for key in keys)
+        return Found(where, tuple((signal, from_value(value, signal).SerializeToString()) for signal in signals))
+    except BadInputError as error:
+        return Found(where, (), error.message)
+
+
+def _messages(stream: io.BufferedReader) -> Iterator[Found]:
+    number = 0
+    while prefix := stream.read(4):
+        number += 1
+        where = f"message {number}"
+        size_bytes = int.from_bytes(prefix, "big")
+        if len(prefix) < 4:
+            yield Found(where, (), "its length was cut off")
+            return
+        if size_bytes > MAX_MESSAGE_BYTES:
+            yield Found(where, (), f"says that it is {size_bytes} B long; the rest of the file cannot be read")
+            return
+        data = stream.read(size_bytes)
+        if len(data) < size_bytes:
+            yield Found(where, (), f"was cut off after {len(data)} of {size_bytes} B")
+            return
+        if data.startswith(_ZSTD):
+            try:
+                with zstandard.ZstdDecompressor().stream_reader(data) as reader:
+                    data = reader.read(MAX_MESSAGE_BYTES + 1)
+            except zstandard.ZstdError as error:
+                yield Found(where, (), f"cannot be decompressed: {error}")
+                continue
+            if len(data) > MAX_MESSAGE_BYTES:
+                yield Found(where, (), f"longer than {MAX_MESSAGE_BYTES >> 20} MiB")
+                continue
+        yield _document(where, data) if data[:1] == b"{" else _protobuf(where, data, signal_of(data))
+
+
+def _protobuf(where: str, data: bytes, signal: Signal | None) -> Found:
+    if signal is None:
+        return Found(where, (), "no OTLP request of spans, metrics or logs")
+    try:
+        MESSAGES[signal].FromString(data)
+    except DecodeError as error:
+        return Found(where, (), f"no OTLP protobuf: {error}")
+    return Found(where, ((signal, data),))
+
+
+def signal_of(data: bytes) -> Signal | None:
+    """Which request the bytes are; the three look alike, and nothing in the file says so.
+
+    A request fits if protobuf can read it without a field that it does not know, and if its ids have the length that
+    OTLP gives them: what is an id in one is a name in the other. None where not exactly one fits.
+    """
+    fitting = []
+    for signal, message in MESSAGES.items():
+        try:
+            request = message.FromString(data)
+        except DecodeError:
+            continue
+        if _is_known(request) and _has_ids_of_their_length(signal, request):
+            fitting.append(signal)
+    if not data:
+        return Signal.TRACES  # an empty request is empty of everything
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _is_known(message: Message) -> bool:
+    if len(UnknownFieldSet(message)):
+        return False
+    for field, value in message.ListFields():
+        if field.message_type is not None and not all(_is_known(m) for m in (value if field.is_repeated else (value,))):
+            return False
+    return True
+
+
+def _has_ids_of_their_length(signal: Signal, request: Any) -> bool:
+    if signal is Signal.METRICS:
+        return any(m.WhichOneof("data") for r in request.resource_metrics for s in r.scope_metrics for m in s.metrics)
+    if signal is Signal.TRACES:
+        rows = [span for r in request.resource_spans for s in r.scope_spans for span in s.spans]
+        return bool(rows) and all(len(row.trace_id) == 16 and len(row.span_id) == 8 for row in rows)
+    rows = [record for r in request.resource_logs for s in r.scope_logs for record in s.log_records]
+    return bool(rows) and all(len(row.trace_id) in (0, 16) and len(row.span_id) in (0, 8) for row in rows)
+
+
+def _dead_letter_signal(path: Path) -> Signal | None:
+    kind = Path(path.stem).suffix.removeprefix(".").upper() if path.suffix == ".otlp" else ""
+    return Signal[kind] if kind in Signal.__members__ else None
+
+
+class _Counted(io.RawIOBase):
+    """A file that tells how far it was read, for the progress of a compressed one."""
+
+    def __init__(self, file: BinaryIO, tell: Callable[[int], None]) -> None:
+        self._file, self._tell, self._total = file, tell, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count: int = self._file.readinto(buffer)  # type: ignore[attr-defined]  # a file opened by Path.open has it
+        self._total += count
+        self._tell(self._total)
+        return count
+
+
+class _Chained(io.RawIOBase):
+    """Bytes that were read already, then the rest of their stream."""
+
+    def __init__(self, start: bytes, rest: io.BufferedReader) -> None:
+        self._start, self._rest = io.BytesIO(start), rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._start.readinto(buffer) or self._rest.readinto(buffer)

@@ -1,0 +1,108 @@
+"""`hubscope import`: files into the lake."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hubscope.console.options import lake_option
+from hubscope.errors import EXIT_DONE, EXIT_UNREADABLE
+
+if TYPE_CHECKING:
+    from hubscope.collector.import_files import Outcome
+
+PROGRESS_AFTER_S = 2.0
+PROGRESS_EVERY_S = 0.2
+
+
+@click.command("import", short_help="Read OTLP and Jaeger files into the lake.")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH…")
+@lake_option
+@click.option("--rules", metavar="FILE", envvar="HUBSCOPE_RULES", help="TOML file that overlays the KPIs and quotas.")
+def command(paths: tuple[str, ...], lake: str, rules: str | None) -> int:
+    """Read files into the lake: OTLP JSON lines as the stock Collector's file exporter writes them, its
+    length-prefixed form, single OTLP JSON documents, and Jaeger JSON (API answer or UI download); each also compressed
+    with zstd or gzip. `-` is stdin.
+
+    Importing a file twice adds nothing. A file that has grown since is another file, and is imported whole.
+
+    \b
+    Example:
+      hubscope import traces.json logs.json.zst
+      curl -s 'http://localhost:16686/api/traces?service=shop' | hubscope import -
+
+    Exit code 4 means that a file could not be read, or held nothing that could be taken.
+    """
+    from hubscope.collector.import_files import import_file
+    from hubscope.processors.rules import load
+
+    loaded = load(rules)
+    outcomes: list[Outcome] = []
+    progress = Progress()
+    try:
+        for path in paths:
+            if path == "-":
+                with tempfile.NamedTemporaryFile(prefix="hubscope-import-") as kept:
+                    shutil.copyfileobj(sys.stdin.buffer, kept)
+                    kept.flush()
+                    outcomes.append(import_file(Path(kept.name), lake, loaded, "stdin", progress))
+            else:
+                outcomes.append(import_file(Path(path), lake, loaded, progress=progress))
+            progress.clear()
+            _tell(outcomes[-1])
+    except KeyboardInterrupt:
+        progress.clear()
+        click.echo("interrupted: the same command goes on where this one stopped", err=True)
+        raise
+    finally:
+        progress.clear()
+    unusable = any(outcome.rejected and not outcome.accepted for outcome in outcomes)
+    return EXIT_UNREADABLE if unusable else EXIT_DONE
+
+
+def _tell(outcome: Outcome) -> None:
+    known = outcome.accepted - outcome.written
+    already = (
+        ""
+        if not known
+        else ", all of them in the lake already"
+        if not outcome.written
+        else f", {known} in the lake already"
+    )
+    click.echo(f"{outcome.name}: {outcome.accepted} accepted{already}, {outcome.rejected} rejected")
+    for reason in outcome.reasons:
+        click.echo(f"  {reason}", err=True)
+    if outcome.rejected > len(outcome.reasons):
+        click.echo(f"  … and {outcome.rejected - len(outcome.reasons)} more", err=True)
+
+
+class Progress:
+    """A line on stderr that says how far it is, on a terminal, for what takes longer than two seconds."""
+
+    def __init__(self) -> None:
+        self._start_s = self._last_s = time.monotonic()
+        self._shown = False
+        self._on_terminal = sys.stderr.isatty()
+
+    def __call__(self, what: str, done_bytes: int, total_bytes: int) -> None:
+        now_s = time.monotonic()
+        if not self._on_terminal or now_s - self._start_s < PROGRESS_AFTER_S or now_s - self._last_s < PROGRESS_EVERY_S:
+            return
+        self._last_s = now_s
+        self._shown = True
+        share = 100 * done_bytes / total_bytes if total_bytes else 100.0
+        sys.stderr.write(f"\r\x1b[K{what} {share:.0f} % of {total_bytes / 1e6:.1f} MB")
+        sys.stderr.flush()
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._shown = False
