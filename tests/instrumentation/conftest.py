@@ -207,3 +207,66 @@ def run_app(tmp_path: Path) -> RunApp:
         return Finished(completed, time.monotonic() - began)
 
     return run
+
+
+class Recorded:
+    """What our instrumentation records in this process."""
+
+    def __init__(self) -> None:
+        from opentelemetry.sdk._logs import LoggerProvider
+        from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+        from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+        from hubscope.instrumentation import signals
+
+        self._spans = InMemorySpanExporter()
+        self._reader = InMemoryMetricReader()
+        self._logs = InMemoryLogRecordExporter()
+        self.tracer_provider = TracerProvider(shutdown_on_exit=False)
+        self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
+        meters = MeterProvider([self._reader], shutdown_on_exit=False)
+        loggers = LoggerProvider(shutdown_on_exit=False)
+        loggers.add_log_record_processor(SimpleLogRecordProcessor(self._logs))
+        self.handles = signals.Handles(
+            self.tracer_provider.get_tracer("test"), meters.get_meter("test"), loggers.get_logger("test")
+        )
+
+    @property
+    def spans(self) -> list[Any]:
+        return list(self._spans.get_finished_spans())
+
+    def one(self, name: str) -> Any:
+        found = [span for span in self.spans if span.name == name]
+        assert len(found) == 1, [span.name for span in self.spans]
+        return found[0]
+
+    @property
+    def events(self) -> list[tuple[str, dict[str, Any]]]:
+        return [(log.log_record.event_name, dict(log.log_record.attributes)) for log in self._logs.get_finished_logs()]
+
+    def metrics(self) -> dict[str, list[Any]]:
+        """Data points by metric name."""
+        data = self._reader.get_metrics_data()
+        found: dict[str, list[Any]] = {}
+        for resource in data.resource_metrics if data else ():
+            for scope in resource.scope_metrics:
+                for metric in scope.metrics:
+                    found.setdefault(metric.name, []).extend(metric.data.data_points)
+        return found
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorded:
+    """hubscope configured in this process, with everything kept in memory."""
+    from hubscope.instrumentation import signals
+    from hubscope.instrumentation.startup import tracker
+
+    found = Recorded()
+    monkeypatch.setattr(signals, "_handles", found.handles)
+    monkeypatch.setattr(signals, "_startup_span", None)
+    monkeypatch.setattr(tracker, "_current", None)
+    return found

@@ -35,10 +35,9 @@ _log = logging.getLogger("hubscope")
 class _Plugin:
     """What is the same for every call of one hook implementation."""
 
-    __slots__ = ("attributes", "id", "metric", "name")
+    __slots__ = ("attributes", "metric", "name")
 
     def __init__(self, plugin_id: str, hook: str) -> None:
-        self.id = plugin_id
         self.name = names.SPAN_PLUGIN.format(id=plugin_id, hook=hook)
         self.metric = {names.HUB_PLUGIN_ID: plugin_id, names.HUB_PLUGIN_HOOK: hook}
         self.attributes = {**self.metric, names.HUB_PLUGIN_TIER: "standard", names.HUB_PLUGIN_ISOLATION: "in_process"}

@@ -127,7 +127,7 @@ def _is_value(before: list[tuple[str, str]]) -> bool:
 
 
 def _takes_sign(token: tuple[str, str]) -> bool:
-    return (token[0] in ("operator", "other") and token[1] != ")") or token[1].upper() in _VALUE_FOLLOWS
+    return (token[0] in ("operator", "other") and token[1] != ")") or token[1].upper() in _KEYWORDS
 
 
 def _joined(tokens: list[tuple[str, str]]) -> str:
