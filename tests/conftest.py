@@ -52,3 +52,9 @@ def go_build(tool: Callable[[str], str]) -> Callable[..., Path]:
         return target
 
     return build
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="write the golden files instead of comparing with them"
+    )

@@ -79,21 +79,25 @@ def _kpis(page: _Page, report: Report) -> None:
         return
     page.heading("KPIs")
     labels = [_kpi_label(kpi, len(report.services) > 1) for kpi in kpis]
-    # What is left of the line after mark, value, target, runs, sparkline and verdict goes to name and interval.
-    name_width = min(max(len(label) for label in labels), page.width - 56)
+    # 56 columns go to mark, value, target, interval, sparkline, runs and verdict; what is left is the name's.
+    name_width = min(max(len(label) for label in labels), max(page.width - 56, 20))
     for kpi, label in zip(kpis, labels, strict=True):
-        points = [point.value for point in kpi.points]
         unit = outline.kpi_unit(kpi)
-        cells = (
-            f"{numbers.quantity(kpi.value, unit):>9}",
-            f"{numbers.target(kpi.target, unit) if kpi.target else '':<9}",
-            f"{numbers.interval(kpi.low, kpi.high, unit):<17}",
-            f"{numbers.sparkline(points, 6):<6}",
-            f"{kpi.runs:>3}",
-        )
+        value = f"{numbers.quantity(kpi.value, unit):>9}"
+        limit = f"{numbers.target(kpi.target, unit) if kpi.target else '':<9}"
+        bounds = f"{numbers.interval(kpi.low, kpi.high, unit):<17}"
+        runs = f"{numbers.sparkline([point.value for point in kpi.points], 6):<6} {kpi.runs:>3}"
+        start = f"{_MARK.get(kpi.status, '·')} {_cut(label, name_width):<{name_width}}{value} {limit}"
         verdict = kpi.status if kpi.target else ""
-        line = f"{_MARK.get(kpi.status, '·')} {_cut(label, name_width):<{name_width}}{' '.join(cells)} {verdict}"
-        page.lines.append(page.paint(line.rstrip(), kpi.status if kpi.status == "fail" else ""))
+        line = next(
+            (
+                text.rstrip()
+                for text in (f"{start} {bounds} {runs} {verdict}", f"{start} {bounds} {verdict}")
+                if len(text.rstrip()) <= page.width
+            ),
+            f"{start} {verdict}".rstrip(),
+        )
+        page.lines.append(page.paint(line, kpi.status if kpi.status == "fail" else ""))
     page.lines.append(page.paint("  value, target, 95 % interval over runs, each run, number of runs", "dim"))
 
 
@@ -166,7 +170,7 @@ def _comparisons(page: _Page, report: Report) -> None:
     told, rest = outline.told_comparisons(report)
     page.heading("Comparison", outline.comparison_groups(report))
     titles = [outline.comparison_title(c) for c in told]
-    width = min(max((len(t) for t in titles), default=0), page.width - 46)
+    width = min(max((len(t) for t in titles), default=0), max(page.width - 46, 24))
     for comparison, title in zip(told, titles, strict=True):
         page.lines.append(_comparison_line(page, comparison, _cut(title, width), width))
     same = sum(c.verdict == "same" for c in rest)
@@ -187,9 +191,10 @@ def _comparison_line(page: _Page, comparison: Comparison, title: str, width: int
         if comparison.low is not None and comparison.high is not None
         else ""
     )
-    line = f"  {title:<{width}} {comparison.verdict:<6} {numbers.change(comparison.change):>7} {values}"
-    if len(line) + len(bounds) + 1 <= page.width:
-        line += f" {bounds}"
+    line = f"  {title:<{width}} {comparison.verdict:<6} {numbers.change(comparison.change):>7}"
+    for more in (values, bounds):
+        if len(line) + len(more) + 1 <= page.width:
+            line += f" {more}"
     return page.paint(line.rstrip(), comparison.verdict)
 
 

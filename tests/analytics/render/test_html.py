@@ -1,0 +1,183 @@
+"""The HTML report: one file, nothing loaded, everything escaped, long traces folded."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from hubscope.analytics import model
+from hubscope.analytics.render import html, plots, waterfall
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Collects tags and checks that every element is closed where it was opened."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, tag
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+@pytest.fixture
+def page(report: model.Report) -> Page:
+    return Page(html.render(report))
+
+
+def test_nothing_is_loaded_from_anywhere(report: model.Report, page: Page) -> None:
+    """No script, no style attribute, no address of another file; the policy allows the one style sheet by its hash."""
+    assert not [tag for tag, _ in page.tags if tag in ("script", "link", "img", "iframe", "object", "embed", "base")]
+    for tag, attributes in page.tags:
+        assert "style" not in attributes, tag
+        assert not [name for name in attributes if name.startswith("on") or name in ("src", "srcset", "xlink:href")]
+        assert (attributes.get("href") or "#").startswith("#")
+    text = html.render(report)
+    css = re.search(r"<style>(.*?)</style>", text, re.DOTALL)
+    assert css is not None
+    assert "url(" not in css[1]
+    assert "@import" not in css[1]
+    digest = base64.b64encode(hashlib.sha256(css[1].encode()).digest()).decode()
+    policy = next(a["content"] for t, a in page.tags if t == "meta" and a.get("http-equiv"))
+    assert policy is not None
+    assert f"default-src 'none'; style-src 'sha256-{digest}'" in policy
+
+
+def test_telemetry_is_escaped(report: model.Report) -> None:
+    """A span name with a script in it is text on the page."""
+    text = html.render(report)
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+
+
+def test_everything_is_there(report: model.Report, page: Page) -> None:
+    """The verdict comes first, then every KPI, finding, comparison, prediction and reason."""
+    words = " ".join(" ".join(page.words).split())
+    assert next(t for t, _ in page.tags if t in ("h1", "h2")) == "h1"
+    for expected in (
+        report.summary.verdict,
+        *(kpi.name for kpi in report.summary.kpis),
+        *(advice.change for advice in report.recommendations),
+        *(finding.sentence for finding in report.bottlenecks),
+        *(advice.predicted.method for advice in report.recommendations),
+        *(entry.because for entry in report.checked_and_fine),
+        *(entry.because for entry in report.could_not_judge),
+        "not as predicted",
+        "60 × SELECT tags",
+    ):
+        assert " ".join(expected.split()) in words
+
+
+def test_plots_are_named_for_those_who_cannot_see_them(page: Page) -> None:
+    """Every plot has an aria-label or is hidden, and every section a heading that names it."""
+    for tag, attributes in page.tags:
+        if tag == "svg" and "aria-hidden" not in attributes and attributes.get("class") != "ruler":
+            assert attributes.get("role") == "img"
+            assert attributes.get("aria-label")
+    ids = {attributes.get("id") for _, attributes in page.tags}
+    for tag, attributes in page.tags:
+        if tag == "section" and attributes.get("aria-labelledby"):
+            assert attributes["aria-labelledby"] in ids
+        if tag == "a":
+            assert (attributes["href"] or "")[1:] in ids
+
+
+def test_an_empty_report_is_a_page(empty_report: model.Report) -> None:
+    """With nothing to show there is the verdict alone."""
+    page = Page(html.render(empty_report))
+    assert "There is nothing to judge yet" in " ".join(page.words)
+    assert "section" not in {tag for tag, _ in page.tags}
+
+
+def test_objects_show_themselves_in_a_notebook(report: model.Report) -> None:
+    """Report and trace give HTML to a notebook."""
+    assert report.summary.verdict in report._repr_html_()
+    assert report.traces[0].trace_id in report.traces[0]._repr_html_()
+
+
+def _long_trace(trace: model.Trace, names: list[str], parents: list[int]) -> model.Trace:
+    """A trace of spans 0… with these names and parents (-1 is the root), one microsecond each."""
+    first = trace.spans[0]
+    spans = []
+    for i, (name, parent) in enumerate(zip(names, parents, strict=True)):
+        spans.append(
+            dataclasses.replace(
+                first,
+                span_id=f"{i:016x}",
+                parent_span_id="" if parent < 0 else f"{parent:016x}",
+                name=name,
+                start_unix_nano=first.start_unix_nano + i * 1000,
+                end_unix_nano=first.start_unix_nano + i * 1000 + 1000,
+            )
+        )
+    return dataclasses.replace(trace, spans=tuple(spans), root=spans[0].span_id, critical_path=(), spans_left_out=0)
+
+
+def _all_rows(rows: Any) -> int:
+    return sum(1 + _all_rows(row.rows) for row in rows)
+
+
+def test_a_long_trace_folds(report: model.Report) -> None:
+    """Five thousand spans of one name become one row; a thousand different ones show the first forty."""
+    alike = _long_trace(report.traces[0], ["root"] + ["SELECT x"] * 5000, [-1] + [0] * 5000)
+    shown, folded = waterfall.rows(alike)
+    assert [row.count for row in shown] == [1, 5000]
+    assert folded == ()
+    assert len(shown[1].rows) == waterfall.ROWS_PER_GROUP
+    assert shown[1].hidden == 5000 - waterfall.ROWS_PER_GROUP
+    assert len(shown[1].bars) <= waterfall.BARS_PER_LANE
+    different = _long_trace(report.traces[0], [f"s{i}" for i in range(1000)], [-1] + [0] * 999)
+    shown, folded = waterfall.rows(different)
+    assert (len(shown), len(folded)) == (waterfall.VISIBLE_ROWS, 1000 - waterfall.VISIBLE_ROWS)
+    assert len(html.render_trace(alike)) < 200_000
+
+
+def test_a_deep_trace_does_not_recurse(report: model.Report) -> None:
+    """Three thousand spans, each inside the one before, are listed in order."""
+    deep = _long_trace(report.traces[0], [f"s{i}" for i in range(3000)], list(range(-1, 2999)))
+    shown, folded = waterfall.rows(deep)
+    assert _all_rows((*shown, *folded)) == 3000
+    assert shown[-1].depth == waterfall.MAX_DEPTH
+
+
+def test_a_broken_trace_is_drawn(report: model.Report) -> None:
+    """A missing root, a missing parent and spans outside the root's time are drawn, not refused."""
+    trace = report.traces[0]
+    orphans = dataclasses.replace(trace, spans=trace.spans[1:], root="f" * 16, critical_path=())
+    shown, _ = waterfall.rows(orphans)
+    assert len(shown) == len(trace.spans) - 1
+    assert all(0 <= bar.start <= 1 and 0 <= bar.length <= 1 for row in shown for bar in row.bars)
+    assert waterfall.rows(dataclasses.replace(trace, spans=(), critical_path=())) == ((), ())
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 0.437), (0, 1234), (-3, 5), (2, 2), (0, 1e-9), (0, 0)])
+def test_ticks_cover_the_values(low: float, high: float) -> None:
+    """The axis begins at or below the lowest value, ends at or above the highest, and has a handful of ticks."""
+    ticks = plots.nice_ticks(low, high)
+    assert ticks[0] <= low
+    assert ticks[-1] >= high * 0.999999
+    assert 2 <= len(ticks) <= 7

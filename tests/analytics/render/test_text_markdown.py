@@ -1,0 +1,64 @@
+"""The report as text and as Markdown, against files that a person can read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from hubscope.analytics import model
+from hubscope.analytics.render import markdown, text, trace_text
+
+Golden = Callable[[str, str], None]
+
+
+def test_text_is_the_golden_file(report: model.Report, golden: Golden) -> None:
+    """The whole report, as a terminal shows it."""
+    golden("report.txt", text.render(report))
+
+
+def test_markdown_is_the_golden_file(report: model.Report, golden: Golden) -> None:
+    """The whole report, as a pull request shows it."""
+    golden("report.md", markdown.render(report))
+
+
+def test_trace_is_the_golden_file(report: model.Report, golden: Golden) -> None:
+    """One trace as a tree, repeated siblings on one line."""
+    golden("trace.txt", trace_text.render(report.traces[1]))
+
+
+def test_eighty_columns(report: model.Report) -> None:
+    """No line is wider than asked, and the verdict is the first."""
+    for width in (80, 60):
+        lines = text.render(report, width=width).splitlines()
+        assert max(len(line) for line in lines) <= width
+    assert text.render(report).startswith(report.summary.verdict[:40])
+
+
+def test_an_empty_report_says_so(empty_report: model.Report, golden: Golden) -> None:
+    """With nothing to show there is the verdict, and no empty heading."""
+    golden("empty.txt", text.render(empty_report))
+    golden("empty.md", markdown.render(empty_report))
+
+
+def test_colour_is_asked_for(report: model.Report) -> None:
+    """Escape sequences appear only with colour, and taking them out gives the same text."""
+    import re
+
+    assert "\033" not in text.render(report)
+    coloured = text.render(report, colour=True)
+    assert re.sub(r"\033\[\d*m", "", coloured) == text.render(report)
+
+
+def test_markdown_from_telemetry_stays_text(report: model.Report) -> None:
+    """Names with Markdown or HTML in them are shown as they are, and no table row is broken by a pipe."""
+    nasty = dataclasses.replace(report.bottlenecks[2], sentence="a | b <img src=x> [x](http://evil) `c`\nd")
+    rendered = markdown.render(dataclasses.replace(report, bottlenecks=(*report.bottlenecks[:2], nasty)))
+    assert "a \\| b \\<img src=x\\> \\[x\\](http://evil) \\`c\\` d" in rendered
+
+
+def test_what_has_no_value_is_never_zero(report: model.Report) -> None:
+    """A KPI that nothing feeds stands under "could not judge" with its reason, and nowhere as 0."""
+    rendered = text.render(report)
+    unjudged = rendered.partition("Could not judge")[2]
+    assert "nothing reports hub.plugins.installed (plugins.installed)" in unjudged
+    assert "plugins.installed" not in rendered.partition("Could not judge")[0]
