@@ -60,6 +60,7 @@ class LakeExporter:
         self.rows: dict[str, int] = dict.fromkeys(SCHEMAS, 0)  # written by this exporter
         self._storage_options = dict(storage_options or {})
         self._tables: dict[str, DeltaTable] = {}
+        self._versions: dict[str, int] = {}  # of each open table; asking costs a read of the log, 10 ms
         self._upkeep = Upkeep(_WRITER) if upkeep else None
         try:
             for name in SCHEMAS:
@@ -79,16 +80,20 @@ class LakeExporter:
 
     def version(self, name: str) -> int:
         """The last segment that the table has of this application; 0 for none."""
-        return self._open(name).transaction_version(self.application) or 0
+        table = self._open(name)
+        if name not in self._versions:
+            self._versions[name] = table.transaction_version(self.application) or 0
+        return self._versions[name]
 
     def close(self) -> None:
         self._tables.clear()
+        self._versions.clear()
 
     def _append(self, name: str, rows: pa.Table, segment: int) -> None:
-        table = self._open(name)
-        if (table.transaction_version(self.application) or 0) >= segment:
-            return
         try:
+            if self.version(name) >= segment:
+                return
+            table = self._open(name)
             write_deltalake(
                 table,
                 rows,
@@ -98,14 +103,19 @@ class LakeExporter:
             )
             _make_durable(table)
         except (SchemaMismatchError, DeltaProtocolError, pa.ArrowException, ValueError, TypeError) as error:
-            self._tables.pop(name, None)
+            self._forget(name)
             raise PermanentError(f"{self.lake}/{name}: the rows were refused: {_first_line(error)}") from error
         except (OSError, DeltaError) as error:
-            self._tables.pop(name, None)  # what it knows may be out of date, also that this very commit succeeded
+            self._forget(name)  # what it knows may be out of date, also that this very commit succeeded
             raise self._unavailable(name, error) from error
+        self._versions[name] = segment
         self.rows[name] += rows.num_rows
         if self._upkeep:
             self._upkeep.after_commit(name, table)
+
+    def _forget(self, name: str) -> None:
+        self._tables.pop(name, None)
+        self._versions.pop(name, None)
 
     def _open(self, name: str) -> DeltaTable:
         table = self._tables.get(name)
