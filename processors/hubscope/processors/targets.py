@@ -16,7 +16,7 @@ _OPERATORS: Final[dict[str, Callable[[float, float], bool]]] = {
     ">=": operator.ge,
 }
 # What a quantity may be written in -> (the base unit it stands for, how many of them).
-_UNITS: Final[dict[str, tuple[str, float]]] = {
+UNITS: Final[dict[str, tuple[str, float]]] = {
     "ns": ("s", 1e-9),
     "us": ("s", 1e-6),
     "ms": ("s", 1e-3),
@@ -49,9 +49,9 @@ def parse_quantity(text: str, unit: str = "") -> float:
         return number
     written, written_per = suffix.partition("/")[::2]
     wanted, wanted_per = unit.partition("/")[::2]
-    if written not in _UNITS:
-        raise ValueError(f"unit {suffix!r} is not known; known are {', '.join(_UNITS)}")
-    base, factor = _UNITS[written]
+    if written not in UNITS:
+        raise ValueError(f"unit {suffix!r} is not known; known are {', '.join(UNITS)}")
+    base, factor = UNITS[written]
     if base != wanted or written_per != wanted_per:
         raise ValueError(f"{suffix!r} cannot stand for the unit {unit!r}")
     return number * factor
@@ -63,13 +63,13 @@ def show_quantity(value: float, unit: str) -> str:
     suffix = f"/{per}" if per else ""
     if base == "By":
         for name in ("GiB", "MiB", "KiB"):
-            if abs(value) >= _UNITS[name][1]:
-                return f"{value / _UNITS[name][1]:.3g} {name}{suffix}"
+            if abs(value) >= UNITS[name][1]:
+                return f"{value / UNITS[name][1]:.3g} {name}{suffix}"
         return f"{value:.4g} B{suffix}"
     if base == "s":
         for name in ("s", "ms", "us"):
-            if abs(value) >= _UNITS[name][1]:
-                return f"{value / _UNITS[name][1]:.3g} {'µs' if name == 'us' else name}{suffix}"
+            if abs(value) >= UNITS[name][1]:
+                return f"{value / UNITS[name][1]:.3g} {'µs' if name == 'us' else name}{suffix}"
     if unit == "1":
         return f"{value * 100:.3g} %"
     return f"{value:.4g} {unit.strip('{}') if base.startswith('{') and not per else unit}".rstrip()
