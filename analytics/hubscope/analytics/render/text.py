@@ -98,7 +98,7 @@ def _kpis(page: _Page, report: Report) -> None:
             f"{start} {verdict}".rstrip(),
         )
         page.lines.append(page.paint(line, kpi.status if kpi.status == "fail" else ""))
-    page.lines.append(page.paint("  value, target, 95 % interval over runs, each run, number of runs", "dim"))
+    page.wrapped("value, target, 95 % interval over runs, each run, number of runs", indent="  ", style="dim")
 
 
 def _kpi_label(kpi: Kpi, with_service: bool) -> str:

@@ -1,0 +1,164 @@
+"""`hubscope doctor` and `hubscope status`: each contradiction with its remedy; the lake in figures."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from hubscope.console import checks, lake_checks
+from hubscope.console.checks import FAIL, OK, WARN
+
+Hubscope = Callable[..., Result]
+
+
+@pytest.fixture
+def listener() -> Iterator[int]:
+    """A port on which something listens."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        yield server.getsockname()[1]
+
+
+def states(environ: dict[str, str]) -> dict[str, tuple[str, str]]:
+    return {check.what: (check.state, check.detail + " " + check.remedy) for check in checks.environment(environ)}
+
+
+def test_a_clean_environment_is_fine() -> None:
+    """Nothing set, nothing said but that."""
+    assert states({"PATH": "/bin"}) == {"environment": (OK, "nothing contradicts itself ")}
+
+
+@pytest.mark.parametrize(
+    ("environ", "what", "state", "words"),
+    [
+        ({"OTEL_SDK_DISABLED": "true"}, "OTEL_SDK_DISABLED", WARN, "unset"),
+        ({"OTEL_TRACES_EXPORTER": "console"}, "OTEL_TRACES_EXPORTER", WARN, "sends no traces"),
+        ({"OTEL_PYTHON_DISTRO": "distro"}, "OTEL_PYTHON_DISTRO", WARN, "hubscope run"),
+        ({"OTEL_TRACES_SAMPLER": "always_off"}, "OTEL_TRACES_SAMPLER", FAIL, "no trace"),
+        (
+            {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.1"},
+            "OTEL_TRACES_SAMPLER", WARN, "0.1",
+        ),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=a,oops"}, "OTEL_RESOURCE_ATTRIBUTES", FAIL, "oops"),
+        ({"HUBSCOPE_LAEK": "/x"}, "HUBSCOPE_LAEK", WARN, "did you mean HUBSCOPE_LAKE"),
+        ({"HUBSCOPE_RULES": "/no/such/file"}, "HUBSCOPE_RULES", FAIL, "/no/such/file"),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "smoke", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x:1"},
+         "OTEL_EXPORTER_OTLP_PROTOCOL", FAIL, "smoke"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://[::1"}, "OTEL_EXPORTER_OTLP_ENDPOINT", FAIL, "no URL"),
+    ],
+)  # fmt: skip
+def test_contradictions_are_found(environ: dict[str, str], what: str, state: str, words: str) -> None:
+    """Each contradiction is named by its variable, judged, and has its way out."""
+    found = states(environ)
+    assert found[what][0] == state
+    assert words in found[what][1]
+
+
+def test_endpoints_are_tried(listener: int) -> None:
+    """An endpoint that answers is not mentioned; one that does not, or doubles its path, is."""
+    name = "OTEL_EXPORTER_OTLP_ENDPOINT"
+    assert name not in states({name: f"http://127.0.0.1:{listener}"})
+    doubled = states({name: f"http://127.0.0.1:{listener}/v1/traces", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"})
+    assert f"{name}=http://127.0.0.1:{listener}" in doubled[name][1]
+    bare = states({name: f"127.0.0.1:{listener}", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"})
+    assert "no scheme" in bare[name][1]
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+    assert "nothing answers" in states({name: f"http://127.0.0.1:{port}"})[name][1]
+
+
+def test_a_protocol_on_the_other_ones_port_is_a_contradiction() -> None:
+    """gRPC to 4318 cannot work, and both ways to mend it are said."""
+    checked = next(iter(checks._endpoint("E", "http://192.0.2.1:4318", "grpc", is_base=True)))
+    assert checked.state == FAIL
+    assert "http/protobuf" in checked.detail
+    assert "port 4317" in checked.remedy
+
+
+def test_the_installation_is_checked_against_its_own_requirements() -> None:
+    """Here everything is installed, so every group is complete."""
+    found = list(checks.packages())
+    assert [check.state for check in found] == [OK] * 4, found
+
+
+def test_the_log_and_dead_letters_are_counted(tmp_path: Path) -> None:
+    """Segments that nobody writes and dead letters are warnings with what to do."""
+    state = tmp_path / ".state"
+    (state / "wal").mkdir(parents=True)
+    (state / "dead-letter").mkdir()
+    assert [c.state for c in (*lake_checks.backlog(str(tmp_path)), *lake_checks.dead_letters(str(tmp_path)))] == [
+        OK,
+        OK,
+    ]
+    (state / "wal" / "0000000000000001.wal").write_bytes(b"x" * 100)
+    (state / "dead-letter" / "1-0.bin").write_bytes(b"x")
+    backlog, dead = next(lake_checks.backlog(str(tmp_path))), next(lake_checks.dead_letters(str(tmp_path)))
+    assert backlog.state == WARN
+    assert f"hubscope collect --lake {tmp_path}" in backlog.remedy
+    assert dead.state == WARN
+
+
+def test_doctor_answers_in_both_forms(hubscope: Hubscope, lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A set-up with something wrong exits 1; text and JSON say the same; every problem has a remedy."""
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+    result = hubscope("doctor", "--lake", lake, "--format", "json")
+    found = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert all(check["remedy"] for check in found if check["state"] != OK)
+    assert any(check["what"] == "lake" and "84 spans" in check["detail"] for check in found)
+    text = hubscope("doctor", "--lake", lake)
+    assert text.exit_code == 1
+    assert all(check["detail"] in text.stdout for check in found if check["what"] != "disk")
+
+
+def test_a_damaged_lake_is_wrong(hubscope: Hubscope, tmp_path: Path) -> None:
+    """A lake whose log cannot be read is a failure with a remedy, not a traceback."""
+    log = tmp_path / "lake" / "otel_traces" / "_delta_log"
+    log.mkdir(parents=True)
+    (log / "00000000000000000000.json").write_text("{ broken")
+    result = hubscope("doctor", "--lake", tmp_path / "lake")
+    assert result.exit_code == 1
+    assert "✗ lake" in result.stdout
+    assert hubscope("status", "--lake", tmp_path / "lake").exit_code == 4
+
+
+def test_a_lake_that_is_a_file_is_wrong(hubscope: Hubscope, tmp_path: Path) -> None:
+    """A path that is a file is said to be one."""
+    (tmp_path / "lake").write_text("hello")
+    result = hubscope("doctor", "--lake", tmp_path / "lake")
+    assert result.exit_code == 1
+    assert "is a file, not a folder" in result.stdout
+
+
+def test_status_counts_what_is_there(hubscope: Hubscope, lake: Path) -> None:
+    """Tables, rows, files, services, versions and runs are those of the lake."""
+    found = json.loads(hubscope("status", "--lake", lake, "--format", "json").stdout)
+    traces = next(table for table in found["tables"] if table["name"] == "otel_traces")
+    assert traces["rows"] == 6 * 14
+    assert traces["files"] == 1
+    assert traces["size_bytes"] > 1000
+    assert found["services"] == [
+        {
+            "name": "reference-hub",
+            "versions": ["1", "2"],
+            "runs": 6,
+            "spans": 84,
+            "newest": found["services"][0]["newest"],
+        }
+    ]
+    assert found["collector"] is None
+    text = hubscope("status", "--lake", lake).stdout
+    for expected in ("reference-hub", "otel_traces", "not running", "84"):
+        assert expected in text
+
+
+def test_status_without_a_lake(hubscope: Hubscope, tmp_path: Path) -> None:
+    """No lake is exit 4, and how to fill one."""
+    result = hubscope("status", "--lake", tmp_path / "none")
+    assert result.exit_code == 4
+    assert "hubscope run" in result.stderr
