@@ -190,12 +190,9 @@ def _resource(environ: Mapping[str, str]) -> Iterator[Check]:
 
 def known_variables() -> tuple[str, ...]:
     """Every HUBSCOPE_ variable that something reads."""
-    from hubscope.instrumentation import settings
+    from hubscope.environment import VARIABLES
 
-    own = (
-        "HUBSCOPE_LAKE", "HUBSCOPE_DEBUG", "HUBSCOPE_RULES", "HUBSCOPE_CONFIG", "HUBSCOPE_SPOOL_DIR",
-    )  # fmt: skip
-    return (*own, *(variable.name for variable in settings.VARIABLES))
+    return tuple(variable.name for variable in VARIABLES)
 
 
 def _our_names(environ: Mapping[str, str]) -> Iterator[Check]:
