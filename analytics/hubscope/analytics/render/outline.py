@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from hubscope.analytics.model import Bottleneck, Comparison, Kpi, LedgerEntry, NotJudged, Recommendation, Report, Trend
@@ -81,9 +82,14 @@ def comparison_groups(report: Report) -> str:
     if not report.comparisons:
         return ""
     first = report.comparisons[0]
-    before, after = first.before_group or "before", first.after_group or "after"
+    before, after = _group(first.before_group or "before"), _group(first.after_group or "after")
     runs_before, runs_after = numbers.count(first.runs_before, "run"), numbers.count(first.runs_after, "run")
     return f"{before} ({runs_before}) against {after} ({runs_after})"
+
+
+def _group(name: str) -> str:
+    """A version number alone reads as a count of something."""
+    return f"version {name}" if re.fullmatch(r"\d[\w.+-]{0,19}", name) else name
 
 
 def trend_sentence(trend: Trend) -> str:
