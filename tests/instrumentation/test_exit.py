@@ -106,7 +106,7 @@ def test_flush_is_true_when_everything_was_accepted(run_app, exporting_to, sink)
 
 
 def test_an_explicit_shutdown_is_bounded_too(run_app, exporting_to, black_hole):
-    """`provider.shutdown()` called by the application itself returns within 3 s as well, and may be called twice."""
+    """`provider.shutdown()` called by the application itself keeps to HUBSCOPE_EXIT_TIMEOUT_MS, and may be called twice."""
     finished = run_app(
         "import json, time\n"
         "from hubscope import instrumentation as hub\n"
@@ -117,8 +117,38 @@ def test_an_explicit_shutdown_is_bounded_too(run_app, exporting_to, black_hole):
         "trace.get_tracer_provider().shutdown(); metrics.get_meter_provider().shutdown()\n"
         "trace.get_tracer_provider().shutdown()\n"
         "print(json.dumps(time.monotonic() - began))\n",
-        exporting_to(f"http://127.0.0.1:{black_hole}", "grpc"),
+        exporting_to(f"http://127.0.0.1:{black_hole}", "grpc", HUBSCOPE_EXIT_TIMEOUT_MS="500"),
         wrapper=(),
     )
     assert finished.code == 0, finished.err
-    assert finished.json() < 5.5  # two signals, one after the other
+    assert finished.json() < 2.5  # two signals, half a second each
+
+
+def test_sigterm_sends_what_is_waiting_and_then_kills(exporting_to, sink, tmp_path):
+    """A process that is told to stop by SIGTERM still dies of SIGTERM, after its last telemetry went out."""
+    import signal
+    import subprocess
+    import sys
+
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import time\n"
+            "from hubscope import instrumentation as hub\n"
+            "hub.configure()\n"
+            "with hub.task('recall'): pass\n"
+            "print('ready', flush=True)\n"
+            "time.sleep(60)\n",
+        ],
+        env=exporting_to(sink.endpoint),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    assert process.wait(10) == -signal.SIGTERM
+    process.stdout.close()
+    assert sink.one("task recall")
+    assert sink.one("hub.startup")

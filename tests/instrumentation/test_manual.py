@@ -16,7 +16,7 @@ def _attributes(span) -> dict[str, object]:
 
 
 def test_importing_is_lean(environ):
-    """Importing the façade imports neither OpenTelemetry nor anything of Arrow or DuckDB; the no-op use of it neither."""
+    """Neither importing the façade nor its no-op use imports OpenTelemetry, Arrow or DuckDB."""
     text = (
         "import sys; from hubscope import instrumentation as hub\n"
         "with hub.phase('x'), hub.task('t'), hub.query('select 1'), hub.vector_search('i'):\n"
@@ -116,7 +116,7 @@ def test_decorators_keep_the_function(recorded):
 
 
 def test_a_failure_is_told_and_goes_on(recorded):
-    """The span has an error status and the exception's class, not its message; leaving with exit code 0 is no failure."""
+    """The span has an error status and the exception's class, not its message; exit code 0 is no failure."""
     with pytest.raises(KeyError), hub.task("ask"):
         raise KeyError("private")
     with pytest.raises(SystemExit), hub.task("leave"):

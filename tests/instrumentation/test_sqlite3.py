@@ -87,12 +87,17 @@ def test_connections_stay_what_c_code_expects(measured, recorded, tmp_path: Path
     assert sqlite3.Cursor(con).execute("select 1").fetchone() == (1,)
     con.row_factory = sqlite3.Row
     assert con.execute("select text from memories where id = 1").fetchone()["text"] == "secret 0"
-    with pytest.raises(ZeroDivisionError), con:
-        con.execute("delete from memories")
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        _delete_and_fail(con)
     assert con.execute("select count(*) from memories").fetchone()[0] == 10
     assert "ROLLBACK" in {span.name for span in recorded.spans}
     assert recorded.one("DELETE memories").attributes["db.namespace"] == "hub.db"
+
+
+def _delete_and_fail(con: sqlite3.Connection) -> None:
+    with con:
+        con.execute("delete from memories")
+        raise ZeroDivisionError
 
 
 def test_classes_of_the_application_are_kept_and_measured(measured, recorded):

@@ -142,6 +142,7 @@ def _complete() -> None:
     from hubscope.instrumentation import cache_watch
     from hubscope.instrumentation.join import watch_for_second
     from hubscope.instrumentation.span_watch import FirstRequest
+    from hubscope.instrumentation.terminate import send_before_sigterm
 
     signals.forget()
     providers = (trace.get_tracer_provider(), metrics.get_meter_provider(), get_logger_provider())
@@ -157,6 +158,13 @@ def _complete() -> None:
     if handles is None:
         return
     started = tracker.begin(handles)
+
+    def send_the_rest() -> None:
+        started.settle()
+        cache_watch.flush_all()
+        leaving.close()
+
+    send_before_sigterm(send_the_rest, exit_timeout_s + 0.5)
     ours: Any = providers[0]
     if hasattr(ours, "add_span_processor"):
         ours.add_span_processor(FirstRequest(started))
