@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -173,3 +174,15 @@ def test_colour_only_on_a_terminal(hubscope: Hubscope) -> None:
     result = hubscope("reprot")
     assert "\033" not in result.output
     assert "\033" not in hubscope("doctor", "--lake", "/nonexistent/lake").output
+
+
+def test_a_terminal_without_unicode_is_no_error() -> None:
+    """Where stdout cannot say a sign, it says "?" and goes on."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hubscope.console", "doctor", "--lake", "/nonexistent/lake"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        timeout=60,
+    )
+    assert b"? python" in done.stdout
+    assert b"bug" not in done.stderr

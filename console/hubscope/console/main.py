@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import click
 
@@ -80,16 +81,22 @@ class LazyGroup(click.Group):
         except (click.ClickException, click.exceptions.Exit):
             raise
         except (KeyboardInterrupt, click.Abort):
-            click.echo("interrupted", err=True)
-            ctx.exit(EXIT_INTERRUPTED)
+            _interrupted(ctx)
         except BrokenPipeError:
             _leave_closed_pipe()
             ctx.exit(128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 0)
         except Exception as error:  # noqa: BLE001 - the outermost boundary: a traceback is no answer
+            if type(error).__name__ == "InterruptException":  # DuckDB's word for Ctrl-C during a query
+                _interrupted(ctx)
             ctx.exit(_explain(error, ctx.invoked_subcommand or ""))
         if isinstance(result, int) and result:
             ctx.exit(result)
         return result
+
+
+def _interrupted(ctx: click.Context) -> NoReturn:
+    click.echo("interrupted", err=True)
+    ctx.exit(EXIT_INTERRUPTED)
 
 
 def unknown_command(name: str) -> str:
@@ -114,7 +121,7 @@ def _explain(error: Exception, command_name: str) -> int:
         show_error(str(error))
     else:
         show_error(
-            f"hubscope {command_name} failed, and that is a bug: {type(error).__name__}: {_one_line(error)}\n"
+            f"{f'hubscope {command_name}'.strip()} failed, and that is a bug: {type(error).__name__}: {_one_line(error)}\n"
             f"  Please report it with the output of the same command under {DEBUG_ENV}=1, which adds the traceback."
         )
     return status_of(error).exit_code
@@ -159,3 +166,6 @@ def main(ctx: click.Context) -> None:
     """
     if os.environ.get("NO_COLOR"):
         ctx.color = False
+    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show "✓" gets "?", not an error
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
+            stream.reconfigure(errors="replace")

@@ -157,6 +157,8 @@ def _run(
 
     try:
         return fetch(connection, sql, values)
+    except duckdb.InterruptException:
+        raise
     except duckdb.PermissionException as error:
         raise ConfigError(f"the query wants what it may not have: {_first_line(error)}", readonly.REMEDY) from error
     except duckdb.Error as error:

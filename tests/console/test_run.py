@@ -1,0 +1,132 @@
+"""`hubscope run` with a real collector: started, used, waited for, and gone afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+from click.testing import Result
+
+Hubscope = Callable[..., Result]
+PROGRAM = """
+import sqlite3
+connection = sqlite3.connect(":memory:")
+connection.execute("CREATE TABLE memories (id INTEGER, text TEXT)")
+for i in range(3):
+    connection.execute("INSERT INTO memories VALUES (?, ?)", (i, "x"))
+raise SystemExit(7)
+"""
+
+
+def free_ports(count: int) -> list[int]:
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [server.getsockname()[1] for server in servers]
+    for server in servers:
+        server.close()
+    return ports
+
+
+@pytest.fixture
+def addresses() -> list[str]:
+    """--grpc, --http and --telemetry on free ports."""
+    grpc, http, telemetry = (f"127.0.0.1:{port}" for port in free_ports(3))
+    return ["--grpc", grpc, "--http", http, "--telemetry", telemetry]
+
+
+@pytest.fixture
+def lake_dir(tmp_path: Path) -> Iterator[Path]:
+    """A lake to be; a collector that still runs for it at the end is ended."""
+    yield tmp_path / "lake"
+    record = tmp_path / "lake" / ".state" / "collector.json"
+    if record.exists():
+        pid = json.loads(record.read_text())["pid"]
+        if psutil.pid_exists(pid):
+            psutil.Process(pid).terminate()
+
+
+def run(*arguments: str, timeout_s: float = 90, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "HUBSCOPE_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "hubscope.console", "run", *arguments],
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+    )
+
+
+def until(condition: Callable[[], bool], deadline_s: float = 30) -> bool:
+    deadline = time.monotonic() + deadline_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_what_a_program_did_is_queryable_when_it_has_ended(
+    lake_dir: Path, addresses: list[str], hubscope: Hubscope
+) -> None:
+    """A collector is started, says where it writes, has all of the program's queries in the lake, and stops."""
+    done = run(
+        "--lake", str(lake_dir), *addresses, "--service", "probe", "--version", "9", "--", sys.executable, "-c", PROGRAM
+    )
+    assert done.returncode == 7, done.stderr
+    assert done.stdout == ""
+    assert f"recording into {lake_dir}" in done.stderr
+    assert f"hubscope report --lake {lake_dir}" in done.stderr
+    query = "SELECT count(*) AS n FROM otel_traces WHERE ServiceName = 'probe' AND DbCollection = 'memories'"
+    rows = json.loads(hubscope("sql", query, "--lake", lake_dir, "--format", "json").stdout)
+    assert rows[0]["n"] >= 3
+    services = json.loads(hubscope("status", "--lake", lake_dir, "--format", "json").stdout)["services"]
+    assert services[0]["versions"] == ["9"]
+    assert list((lake_dir / ".state" / "leases").iterdir()) == []
+    record = lake_dir / ".state" / "collector.json"
+    assert until(lambda: not record.exists() or not psutil.pid_exists(json.loads(record.read_text())["pid"]))
+
+
+def test_what_listens_is_used_and_said(lake_dir: Path, addresses: list[str]) -> None:
+    """Something else on the port is sent to, with its name said; no collector is started."""
+    host, _, port = addresses[1].rpartition(":")
+    with closing(socket.create_server((host, int(port)))):
+        code = "import os; print(os.environ['OTEL_EXPORTER_OTLP_ENDPOINT'], os.environ['OTEL_EXPORTER_OTLP_PROTOCOL'])"
+        done = run(
+            "--lake", str(lake_dir), *addresses, "--", sys.executable, "-c", code, HUBSCOPE_EXIT_TIMEOUT_MS="100"
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"http://{addresses[1]} grpc\n"
+    assert f"already listens on {addresses[1]}" in done.stderr
+    assert not lake_dir.exists()
+
+
+def test_without_the_collector_extra_it_says_what_to_install(lake_dir: Path, addresses: list[str]) -> None:
+    """Where a collector would have to be started and cannot, nothing is run, and the extra is named."""
+    code = (
+        "import sys\nsys.modules['ptars'] = None\n"
+        "from hubscope.console.main import main\nmain(sys.argv[1:], prog_name='hubscope')"
+    )
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "HUBSCOPE_"))}
+    command = ["run", "--lake", str(lake_dir), *addresses, "--", sys.executable, "-c", "print('ran')"]
+    done = subprocess.run([sys.executable, "-c", code, *command], env=clean, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "pip install 'hubscope[collector]'" in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_collector_that_does_not_come_up_is_explained(lake_dir: Path, addresses: list[str]) -> None:
+    """A lake that cannot be written ends the start with the reason, exit code 4 or 2, and no traceback of ours."""
+    lake_dir.write_text("a file where the lake should be")
+    done = run("--lake", str(lake_dir), *addresses, "--", sys.executable, "-c", "print('ran')")
+    assert done.returncode in (2, 4)
+    assert str(lake_dir) in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
