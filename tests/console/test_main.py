@@ -180,7 +180,7 @@ def test_a_terminal_without_unicode_is_no_error() -> None:
     """Where stdout cannot say a sign, it says "?" and goes on."""
     done = subprocess.run(
         [sys.executable, "-m", "hubscope.console", "doctor", "--lake", "/nonexistent/lake"],
-        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
         capture_output=True,
         timeout=60,
     )

@@ -121,7 +121,8 @@ def _explain(error: Exception, command_name: str) -> int:
         show_error(str(error))
     else:
         show_error(
-            f"{f'hubscope {command_name}'.strip()} failed, and that is a bug: {type(error).__name__}: {_one_line(error)}\n"
+            f"{' '.join(('hubscope', command_name)).strip()} failed, and that is a bug: "
+            f"{type(error).__name__}: {_one_line(error)}\n"
             f"  Please report it with the output of the same command under {DEBUG_ENV}=1, which adds the traceback."
         )
     return status_of(error).exit_code
