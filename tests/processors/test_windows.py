@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hubscope.processors.feeding import CUMULATIVE, Point, Series
 from hubscope.processors.limits import MAX_EVENTS_A_WINDOW, Flood, spread
-from hubscope.processors.overhead import union_ns
+from hubscope.processors.overhead import Overhead, union_ns
 from hubscope.processors.rules import Rules
 from hubscope.processors.sketch import Sketch, bucket_of, middle_of
 from hubscope.processors.windows import KpiValue, Raised, Subject, Windows, growth_per_h
@@ -162,3 +162,16 @@ def test_a_flood_of_events_is_held_back_and_counted() -> None:
     told = sum(flood.lets_through(("hub", "run", "p", "memory"), SECOND * n // 200) for n in range(10_000))
     assert (told, flood.held_back) == (MAX_EVENTS_A_WINDOW, 10_000 - MAX_EVENTS_A_WINDOW)
     assert flood.lets_through(("hub", "run", "p", "memory"), 61 * SECOND)
+
+
+def test_overhead_counts_calls_side_by_side_once_and_forgets_them() -> None:
+    """Nested and parallel calls count once; a request that ends leaves the calls of one that still runs."""
+    overhead = Overhead()
+    for plugin, start, end in (("a", 0, 4), ("b", 2, 6), ("a", 3, 4), ("c", 8, 20)):
+        overhead.call("t", "run", plugin, start * SECOND, end * SECOND)
+    overhead.call("t", "other process", "a", 0, 9 * SECOND)
+    added = dict(overhead.operation("t", "run", 1 * SECOND, 10 * SECOND, is_last=True))
+    assert added == {"": 7.0, "a": 3.0, "b": 4.0, "c": 2.0}
+    left = dict(overhead.operation("t", "run", 0, 30 * SECOND, is_last=True))
+    assert left == {"": 12.0, "c": 12.0}
+    assert (overhead.has("t", "run"), overhead.has("t", "other process")) == (False, True)

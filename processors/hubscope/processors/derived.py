@@ -12,7 +12,7 @@ from hubscope.lake_schema import EXPONENTIAL_HISTOGRAM
 from hubscope.processors import rows
 from hubscope.processors.batch import Batch
 from hubscope.processors.columns import SpanColumns
-from hubscope.processors.overhead import Overhead, is_operation
+from hubscope.processors.overhead import Overhead, is_entry, is_operation
 from hubscope.processors.sketch import Sketch
 from hubscope.processors.windows import Subject
 
@@ -34,12 +34,15 @@ class Derived:
         times: dict[tuple[Subject, str], tuple[int, int]] = {}
         for span in self._operations(columns):
             subject = Subject(span["service"], span["version"])
-            added = self.overhead.operation(span["trace"], span["start"], span["end"], is_root=not span["parent"])
+            last = is_entry(span["kind"], span["parent"])
+            added = self.overhead.operation(span["trace"], span["instance"], span["start"], span["end"], is_last=last)
+            if not is_operation(span["name"], span["kind"], span["parent"], span["task"]):
+                continue  # a start: its calls are done with, and are no overhead of an operation
             for plugin, seconds in added:
                 key = (subject, plugin)
                 sketches.setdefault(key, Sketch()).add(seconds, 1.0, span["end"])
-                first, last = times.get(key, (span["start"], span["end"]))
-                times[key] = (min(first, span["start"]), max(last, span["end"]))
+                since, until = times.get(key, (span["start"], span["end"]))
+                times[key] = (min(since, span["start"]), max(until, span["end"]))
         if not sketches:
             return batch
         points = [
@@ -60,16 +63,17 @@ class Derived:
         calls = pa.table(
             {
                 "trace": columns.text("TraceId"),
+                "instance": columns.instance,
                 "plugin": columns.attribute(semconv.HUB_PLUGIN_ID),
                 "start": columns.start_ns,
                 "end": columns.end_ns,
             }
         ).filter(mask)
-        for trace, plugin, start, end in zip(*(calls.column(n).to_pylist() for n in range(4)), strict=True):
-            self.overhead.call(trace, plugin, start, end)
+        for call in zip(*(column.to_pylist() for column in calls.columns), strict=True):
+            self.overhead.call(*call)
 
     def _operations(self, columns: SpanColumns) -> list[dict[str, Any]]:
-        """Operations that ended in this batch and whose trace has plugin calls, in the order in which they ended."""
+        """Operations, and starts, that ended in this batch and whose trace has plugin calls, in order of their end."""
         traces = pa.array(self.overhead.traces(), pa.string())
         called = pc.is_in(columns.text("TraceId"), value_set=traces)
         if not pc.any(called).as_py():
@@ -81,6 +85,7 @@ class Derived:
                 "name": columns.text("SpanName"),
                 "kind": columns.text("SpanKind"),
                 "task": columns.attribute(semconv.HUB_TASK_NAME),
+                "instance": columns.instance,
                 "service": columns.service,
                 "version": columns.version,
                 "start": columns.start_ns,
@@ -91,8 +96,8 @@ class Derived:
             pc.or_(pc.equal(found["parent"], ""), pc.not_equal(found["task"], "")),
             pc.is_in(found["kind"], value_set=pa.array(["Server", "Consumer"])),
         )
-        ended = found.filter(ours).sort_by("end").to_pylist()
-        return [s for s in ended if is_operation(s["name"], s["kind"], s["parent"], s["task"])]
+        ended: list[dict[str, Any]] = found.filter(ours).sort_by("end").to_pylist()
+        return ended
 
     def snapshot(self) -> dict[str, Any]:
         return self.overhead.snapshot()

@@ -18,9 +18,17 @@ class Added(NamedTuple):
     seconds: float
 
 
+STARTUP: Final = "hub.startup"
+
+
 def is_operation(name: str, kind: str, parent_span_id: str, task: str) -> bool:
     """Whether a span is what a user waits for: a request, a message, a task or any other root; starts are left out."""
-    return (kind in ("Server", "Consumer") or bool(task) or not parent_span_id) and not name.startswith("hub.startup")
+    return (is_entry(kind, parent_span_id) or bool(task)) and not name.startswith(STARTUP)
+
+
+def is_entry(kind: str, parent_span_id: str) -> bool:
+    """Whether nothing of this process waits for the span: no call within it can matter to a later operation."""
+    return kind in ("Server", "Consumer") or not parent_span_id
 
 
 def union_ns(intervals: list[tuple[int, int]]) -> int:
@@ -38,16 +46,16 @@ class Overhead:
     def __init__(self, max_traces: int = MAX_TRACES) -> None:
         self.max_traces = max_traces
         self.evicted = 0
-        self._calls: dict[str, list[tuple[str, int, int]]] = {}
+        self._calls: dict[tuple[str, str], list[tuple[str, int, int]]] = {}  # (trace, instance) -> its calls
 
-    def has(self, trace_id: str) -> bool:
-        return trace_id in self._calls
+    def has(self, trace_id: str, instance: str) -> bool:
+        return (trace_id, instance) in self._calls
 
     def traces(self) -> list[str]:
-        return list(self._calls)
+        return list(dict.fromkeys(trace_id for trace_id, _ in self._calls))
 
-    def call(self, trace_id: str, plugin: str, start_ns: int, end_ns: int) -> None:
-        calls = self._calls.setdefault(trace_id, [])
+    def call(self, trace_id: str, instance: str, plugin: str, start_ns: int, end_ns: int) -> None:
+        calls = self._calls.setdefault((trace_id, instance), [])
         if len(calls) >= MAX_CALLS_A_TRACE:
             self.evicted += 1
             return
@@ -55,11 +63,14 @@ class Overhead:
         if len(self._calls) > self.max_traces:
             self.evicted += len(self._calls.pop(next(iter(self._calls))))
 
-    def operation(self, trace_id: str, start_ns: int, end_ns: int, *, is_root: bool) -> list[Added]:
-        """What plugins added to an operation that has ended: for all together, then for each; [] if none ran in it."""
-        calls = self._calls.get(trace_id, [])
-        if is_root:
-            self._calls.pop(trace_id, None)
+    def operation(self, trace_id: str, instance: str, start_ns: int, end_ns: int, *, is_last: bool) -> list[Added]:
+        """What plugins added to an operation that has ended: for all together, then for each; [] if none ran in it.
+
+        `is_last`: no later operation of the process waits for these calls (`is_entry`), so they are forgotten.
+        """
+        calls = self._calls.get((trace_id, instance), [])
+        if is_last:
+            self._forget(trace_id, instance, end_ns)
         inside: dict[str, list[tuple[int, int]]] = {}
         for plugin, start, end in calls:
             if end > start_ns and start < end_ns:
@@ -72,10 +83,16 @@ class Overhead:
             *(Added(plugin, union_ns(intervals) / 1e9) for plugin, intervals in inside.items()),
         ]
 
+    def _forget(self, trace_id: str, instance: str, up_to_ns: int) -> None:
+        """Calls that ended by then; those of another request of the same trace, still running, stay."""
+        left = [call for call in self._calls.pop((trace_id, instance), []) if call[2] > up_to_ns]
+        if left:
+            self._calls[trace_id, instance] = left
+
     def snapshot(self) -> dict[str, Any]:
-        return {"evicted": self.evicted, "calls": [[trace, calls] for trace, calls in self._calls.items()]}
+        return {"evicted": self.evicted, "calls": [[*key, calls] for key, calls in self._calls.items()]}
 
     def restore(self, state: dict[str, Any] | None) -> None:
         state = state or {}
         self.evicted = state.get("evicted", 0)
-        self._calls = {trace: [(p, s, e) for p, s, e in calls] for trace, calls in state.get("calls", [])}
+        self._calls = {(t, i): [(p, s, e) for p, s, e in calls] for t, i, calls in state.get("calls", [])}

@@ -174,7 +174,7 @@ class Rules:
 
 
 def load(path: str | None = None) -> Rules:
-    """The packaged rules, overlaid by the file at `path`, or at $HUBSCOPE_RULES where `path` is None.
+    """The packaged rules, overlaid by the file at `path`, or at $HUBSCOPE_RULES where `path` is None ('' is none).
 
     Raises ConfigError with every problem of every record at once, each as `kpi[3] 'startup.cold' target: …`.
     """

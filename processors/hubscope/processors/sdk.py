@@ -25,7 +25,7 @@ from opentelemetry.trace import NonRecordingSpan, format_span_id, format_trace_i
 from hubscope import semconv
 from hubscope.processors.feeding import CUMULATIVE, DELTA, Point, Series, Stream, feed_point, feed_span, streams_of
 from hubscope.processors.limits import USED, Flood, Plugin, Uses, Violation, limits
-from hubscope.processors.overhead import Added, Overhead, is_operation
+from hubscope.processors.overhead import Added, Overhead, is_entry, is_operation
 from hubscope.processors.rules import RESOURCES, Rules
 from hubscope.processors.selection import as_number, as_text, matcher
 from hubscope.processors.telling import alert_attributes, alert_sentence, kpi_attributes
@@ -116,7 +116,7 @@ class RulesSpanProcessor(SpanProcessor):
                 end_ns=span.end_time,
             )
             if plugin_id:
-                self._overhead.call(trace_id, plugin_id, span.start_time, span.end_time)
+                self._overhead.call(trace_id, instance, plugin_id, span.start_time, span.end_time)
                 plugin = Plugin.of(
                     plugin_id,
                     as_text(attributes.get(semconv.HUB_PLUGIN_TIER)),
@@ -124,9 +124,11 @@ class RulesSpanProcessor(SpanProcessor):
                 )
                 span_id = format_span_id(context.span_id)
                 told = list(self._violated(span, plugin, subject.service, instance, trace_id, span_id))
-            task = as_text(attributes.get(semconv.HUB_TASK_NAME))
-            if self._overhead.has(trace_id) and is_operation(span.name, kind, parent, task):
-                added = self._overhead.operation(trace_id, span.start_time, span.end_time, is_root=not parent)
+            task, entry = as_text(attributes.get(semconv.HUB_TASK_NAME)), is_entry(kind, parent)
+            if (task or entry) and self._overhead.has(trace_id, instance):
+                added = self._overhead.operation(trace_id, instance, span.start_time, span.end_time, is_last=entry)
+                if not is_operation(span.name, kind, parent, task):
+                    added = []
                 for plugin_of, seconds in added:
                     self._feed_overhead(subject, instance, plugin_of, seconds, span.end_time)
             loud = [
