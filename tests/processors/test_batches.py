@@ -159,3 +159,21 @@ def test_rows_in_another_schema_are_refused() -> None:
     """What does not fit the lake is a ValueError that names the columns."""
     with pytest.raises(ValueError, match="not in the lake's schema"):
         Batch(1, 0).with_derived(LOGS, pa.table({"x": [1]}))
+
+
+def test_plugin_overhead_is_of_operations_and_not_of_starts(
+    application: Any, the_rules: Rules, call: Any, plugin_call: Any
+) -> None:
+    """Plugins in a request, also when its spans come in another batch, give overhead; those of a start give none."""
+    app = application()
+    start = app.run([call("hub.startup", 0, 3, {"hub.startup.type": "cold"}, children=[plugin_call(2, 0.5)])])
+    request = app.run([call("task t", 5, 1, {"hub.task.name": "t"}, children=[plugin_call(0.5, 5.1)])])[len(start) :]
+    chain = processors(the_rules, None)
+    found = [process(app.batch(spans, n), chain) for n, spans in enumerate((start, request[:1], request[1:]), start=1)]
+    tables = [batch.derived.get("otel_metrics_exponential_histogram") for batch in found]
+    assert tables[:2] == [None, None]
+    assert [(row["PluginId"], row["Sum"], row["Count"]) for row in tables[2].to_pylist()] == [
+        (None, pytest.approx(0.5), 1),
+        ("p1", pytest.approx(0.5), 1),
+    ]
+    assert [point.sum for _, point in app.metric("hub.plugin.overhead")] == [pytest.approx(0.5)] * 2

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hubscope.processors.feeding import CUMULATIVE, Point, Series
+from hubscope.processors.feeding import CUMULATIVE, Point, Series, feed_point, streams_of
 from hubscope.processors.limits import MAX_EVENTS_A_WINDOW, Flood, spread
 from hubscope.processors.overhead import Overhead, union_ns
-from hubscope.processors.rules import Rules
+from hubscope.processors.rules import Rules, load
 from hubscope.processors.sketch import Sketch, bucket_of, middle_of
 from hubscope.processors.windows import KpiValue, Raised, Subject, Windows, growth_per_h
 
@@ -175,3 +175,44 @@ def test_overhead_counts_calls_side_by_side_once_and_forgets_them() -> None:
     left = dict(overhead.operation("t", "run", 0, 30 * SECOND, is_last=True))
     assert left == {"": 12.0, "c": 12.0}
     assert (overhead.has("t", "run"), overhead.has("t", "other process")) == (False, True)
+
+
+@given(st.lists(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=20), min_size=1, max_size=4), st.integers(-2, 8))
+def test_cumulative_exponential_histograms_keep_their_counts(batches: list[list[float]], scale: int) -> None:
+    """Points of one series, whose scale falls as its range grows, add up to what was recorded, near where it was."""
+    series, windows = Series(), Windows(load(""))
+    kpi = windows.kpis["memory.vector_search_time"]
+    streams = tuple(s for s in streams_of(load("")) if s.feed.metric == "hub.vector.search.duration")
+    recorded: list[float] = []
+    for n, batch in enumerate(batches):
+        recorded += batch
+        scale_now = scale - n  # as a sender that runs out of buckets does
+        buckets: dict[int, float] = {}
+        for value in recorded:
+            bucket = math.ceil(math.log2(value) * 2.0**scale_now) - 1
+            buckets[bucket] = buckets.get(bucket, 0.0) + 1
+        point = Point(
+            HUB,
+            "run",
+            "hub.vector.search.duration",
+            {},
+            (100 + n) * SECOND,
+            99 * SECOND,
+            CUMULATIVE,
+            count=float(len(recorded)),
+            total=sum(recorded),
+            buckets=buckets,
+            scale=scale_now,
+            histogram=True,
+        )
+        feed_point(windows, series, streams, point)
+    whole = Sketch()
+    for seconds in range(100, 100 + len(batches)):
+        sketch = windows.sketch(HUB, kpi, "1", seconds * SECOND)
+        assert sketch is not None
+        if seconds == 100 or seconds % 10 == 0:  # the slots of the window, each once
+            whole.merge(sketch)
+    assert whole.count == len(recorded)
+    assert whole.total == pytest.approx(sum(recorded))
+    width = 2.0 ** (2.0 ** -min(scale - len(batches) + 1, 5))  # of the coarsest bucket, and the sketch's own
+    assert min(recorded) / width / 1.03 <= whole.quantile(0.5) <= max(recorded) * width * 1.03
