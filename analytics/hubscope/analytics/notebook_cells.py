@@ -81,8 +81,8 @@ bars(worst, "operation", "p95_s", title="Root operations: the worst run's p95")"
     (
         "code",
         """queries = lake.ask("query_shapes")
-display(queries.only("operation", "summary", "n", "sum_s", "median_s", "p95_s", "rows_mean").sorted("sum_s"))
-bars(queries.by("summary", "sum_s"), "summary", "sum_s", title="Time in each query shape, all runs")""",
+display(queries.only("operation", "shape", "n", "sum_s", "median_s", "p95_s").sorted("sum_s"))
+bars(queries.by("shape", "sum_s"), "shape", "sum_s", title="Time in each query shape, all runs")""",
     ),
     (
         "markdown",
@@ -92,8 +92,8 @@ bars(queries.by("summary", "sum_s"), "summary", "sum_s", title="Time in each que
     (
         "code",
         """repeated = lake.ask("n_plus_one", min_count=5, min_ns=50_000_000)
-display(repeated.only("operation", "summary", "source_summary", "times", "queries_each", "sum_s"))
-bars(repeated.by("summary", "sum_s"), "summary", "sum_s", title="Time in repeated queries, all runs")""",
+display(repeated.only("operation", "shape", "source_shape", "times", "queries_each", "sum_s"))
+bars(repeated.by("shape", "sum_s"), "shape", "sum_s", title="Time in repeated queries, all runs")""",
     ),
     ("markdown", "## How long do vector searches take?"),
     (
