@@ -106,7 +106,7 @@ def test_flush_is_true_when_everything_was_accepted(run_app, exporting_to, sink)
 
 
 def test_an_explicit_shutdown_is_bounded_too(run_app, exporting_to, black_hole):
-    """`provider.shutdown()` called by the application itself keeps to HUBSCOPE_EXIT_TIMEOUT_MS, and may be called twice."""
+    """`provider.shutdown()` by the application keeps to HUBSCOPE_EXIT_TIMEOUT_MS, and may be called twice."""
     finished = run_app(
         "import json, time\n"
         "from hubscope import instrumentation as hub\n"
