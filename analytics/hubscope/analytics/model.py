@@ -316,7 +316,7 @@ class Trace(_Json):
     def _repr_html_(self) -> str:
         from hubscope.analytics.render import html
 
-        return html.embed(html.render_trace(self))
+        return html.embed_trace(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -344,7 +344,7 @@ class Report(_Json):
     def _repr_html_(self) -> str:
         from hubscope.analytics.render import html
 
-        return html.embed(html.render(self))
+        return html.embed_report(self)
 
 
 def json_schema(name: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from hubscope.analytics.render.plots import nice_ticks
 WIDTH: Final = 760
 BAR_PX, GAP_PX = 20, 8
 MOST_BARS: Final = 20
-_LABEL_PX, _VALUE_PX, _TITLE_PX = 250, 90, 40
+_LABEL_PX, _VALUE_PX, _TITLE_PX = 250, 90, 46
 _LABEL_LETTERS: Final = 36
 _PALETTE: Final = ("#2f5bd0", "#d07c2f", "#1e8a72", "#8a5bd0", "#b3261e", "#6b7280")
 _STYLE: Final = "font-family:system-ui,sans-serif;font-size:13px"

@@ -97,13 +97,21 @@ def render_trace(trace: Trace, offenders: Sequence[str] = ()) -> str:
     return _environment().get_template("trace.html.j2").render(view=view, css=Markup(css), policy=_policy(css))
 
 
-def embed(document: str, height_px: int = EMBED_HEIGHT_PX) -> str:
-    """A document as a frame for a notebook's output: its style sheet and the notebook's leave each other alone."""
-    return str(
-        Markup(
-            '<iframe sandbox srcdoc="{}" width="100%" height="{}" style="border:0" title="hubscope"></iframe>'
-        ).format(document, height_px)
-    )
+def embed_report(report: Report) -> str:
+    """The report as a frame for a notebook's output."""
+    return _frame(render(report), EMBED_HEIGHT_PX)
+
+
+def embed_trace(trace: Trace) -> str:
+    """A trace as a frame for a notebook's output, as high as its rows need."""
+    shown, folded = waterfall.rows(trace)
+    return _frame(render_trace(trace), min(EMBED_HEIGHT_PX, 170 + 26 * (len(shown) + bool(folded))))
+
+
+def _frame(document: str, height_px: int) -> str:
+    """A frame of its own: the document's style sheet and the notebook's leave each other alone."""
+    frame = '<iframe sandbox srcdoc="{}" width="100%" height="{}" style="border:0" title="hubscope"></iframe>'
+    return str(Markup(frame).format(document, height_px))
 
 
 @cache
