@@ -213,3 +213,25 @@ def _decoded(row: dict[str, Any]) -> dict[str, Any]:
 def decoded() -> Callable[[dict[str, Any]], dict[str, Any]]:
     """`decoded(row)`: the row with each attribute map and its types made one map of values, in structs too."""
     return _decoded
+
+
+def _differences(path: str, actual: Any, expected: Any) -> list[str]:
+    if isinstance(actual, dict) and isinstance(expected, dict):
+        both = sorted(actual.keys() | expected.keys())
+        missing = [f"{path}.{k}: missing, expected {expected[k]!r}" for k in both if k not in actual]
+        extra = [f"{path}.{k}: not expected, got {actual[k]!r}" for k in both if k not in expected]
+        shared = [k for k in both if k in actual and k in expected]
+        return missing + extra + [d for k in shared for d in _differences(f"{path}.{k}", actual[k], expected[k])]
+    if isinstance(actual, list) and isinstance(expected, list) and len(actual) == len(expected):
+        pairs = enumerate(zip(actual, expected, strict=True))
+        return [d for i, (a, e) in pairs for d in _differences(f"{path}[{i}]", a, e)]
+    # repr: NaN is equal to NaN, -0.0 is not 0.0.
+    if type(actual) is type(expected) and repr(actual) == repr(expected):
+        return []
+    return [f"{path}: expected {expected!r}, got {actual!r}"]
+
+
+@pytest.fixture(scope="session")
+def differences() -> Callable[[str, Any, Any], list[str]]:
+    """`differences(path, actual, expected)`: one line for each place where they differ; 1, 1.0 and True do."""
+    return _differences

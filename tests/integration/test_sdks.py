@@ -29,6 +29,7 @@ HERE = Path(__file__).parent
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.37.0"
 SCOPE = "hubscope.sdk-test"
 Row = dict[str, Any]
+Differences = Callable[[str, Any, Any], list[str]]
 
 
 @pytest.fixture(scope="session")
@@ -69,6 +70,7 @@ def test_every_field_an_sdk_sends_is_in_the_lake(
     collector: Any,
     lake_rows: Callable[..., list[Row]],
     decoded: Callable[[Row], Row],
+    differences: Differences,
 ) -> None:
     """Spans, points of every metric kind, and log records arrive with all their fields, once each."""
     run_id = os.urandom(16).hex()
@@ -96,7 +98,7 @@ def test_every_field_an_sdk_sends_is_in_the_lake(
         plain = [decoded(row) for row in found]
         if table not in (lake_schema.TRACES, lake_schema.LOGS, lake_schema.SUMMARY):
             problems += _sdk_clock(table, plain, begun_ns, ended_ns)
-        problems += _compared(table, plain, rows)
+        problems += _compared(table, plain, rows, differences)
     assert not problems, "\n".join(problems)
 
 
@@ -462,7 +464,7 @@ def _key(row: Row) -> tuple[str, ...]:
     return (*names, str(row.get("Attributes")))
 
 
-def _compared(table: str, found: list[Row], expected: list[Row]) -> list[str]:
+def _compared(table: str, found: list[Row], expected: list[Row], differences: Differences) -> list[str]:
     if len(found) != len(expected):
         return [f"{table}: {len(expected)} rows were sent, {len(found)} are there"]
     problems = []
@@ -470,21 +472,5 @@ def _compared(table: str, found: list[Row], expected: list[Row]) -> list[str]:
         if "Exemplars" in wanted:
             wanted["Exemplars"].sort(key=lambda exemplar: exemplar["Value"])
         name = wanted.get("MetricName") or wanted.get("SpanName") or repr(wanted.get("Body"))
-        problems += _differences(f"{table} {name}", actual, wanted)
+        problems += differences(f"{table} {name}", actual, wanted)
     return problems
-
-
-def _differences(path: str, actual: Any, expected: Any) -> list[str]:
-    """Where two values differ, types included: 1, 1.0 and True are three values."""
-    if isinstance(actual, dict) and isinstance(expected, dict):
-        both = sorted(actual.keys() | expected.keys())
-        missing = [f"{path}.{k}: missing, expected {expected[k]!r}" for k in both if k not in actual]
-        extra = [f"{path}.{k}: not expected, got {actual[k]!r}" for k in both if k not in expected]
-        shared = [k for k in both if k in actual and k in expected]
-        return missing + extra + [d for k in shared for d in _differences(f"{path}.{k}", actual[k], expected[k])]
-    if isinstance(actual, list) and isinstance(expected, list) and len(actual) == len(expected):
-        pairs = enumerate(zip(actual, expected, strict=True))
-        return [d for i, (a, e) in pairs for d in _differences(f"{path}[{i}]", a, e)]
-    if type(actual) is type(expected) and actual == expected:
-        return []
-    return [f"{path}: expected {expected!r}, got {actual!r}"]
