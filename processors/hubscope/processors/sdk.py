@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from opentelemetry._logs import LoggerProvider, SeverityNumber
@@ -19,6 +19,7 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 from opentelemetry.sdk import metrics as sdk_metrics
 from opentelemetry.sdk.metrics import export as metric_export
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.trace import NonRecordingSpan, format_span_id, format_trace_id, set_span_in_context
 
@@ -67,6 +68,7 @@ class RulesSpanProcessor(SpanProcessor):
         for stream in streams:
             if stream.feed.metric:
                 self.metrics[stream.feed.metric] = (*self.metrics.get(stream.feed.metric, ()), stream)
+        self._last_resource: tuple[Resource | None, tuple[Subject, str]] = (None, (Subject("", ""), ""))
         self._shapes: dict[tuple[str, str, bool], tuple[Stream, ...]] = {}
         self._values: dict[tuple[Subject, str], tuple[int, KpiValue]] = {}  # with the time it was last fed
         meter = meter_provider.get_meter(SCOPE, schema_url=semconv.SCHEMA_URL)
@@ -93,9 +95,7 @@ class RulesSpanProcessor(SpanProcessor):
         if context is None or span.start_time is None or span.end_time is None:
             return
         attributes = span.attributes or {}
-        resource = span.resource.attributes
-        subject = Subject(as_text(resource.get(semconv.SERVICE_NAME)), as_text(resource.get(semconv.SERVICE_VERSION)))
-        instance = as_text(resource.get(semconv.SERVICE_INSTANCE_ID))
+        subject, instance = self._whose(span.resource)
         kind, parent = span.kind.name.capitalize(), format_span_id(span.parent.span_id) if span.parent else ""
         plugin_id = as_text(attributes.get(semconv.HUB_PLUGIN_ID))
         trace_id = format_trace_id(context.trace_id)
@@ -153,6 +153,14 @@ class RulesSpanProcessor(SpanProcessor):
                 attributes=violation.attributes(),
                 event_name=semconv.EVENT_QUOTA_VIOLATION,
             )
+
+    def _whose(self, resource: Resource) -> tuple[Subject, str]:
+        """Read once a resource: a provider gives all its spans the same one."""
+        last, whose = self._last_resource
+        if last is not resource:
+            whose = _subject_and_instance(resource.attributes)
+            self._last_resource = (resource, whose)
+        return whose
 
     def _shape(self, name: str, kind: str, is_root: bool) -> tuple[Stream, ...]:
         """The streams that may mean a span of that name and kind; their attributes are looked at each time."""
@@ -264,11 +272,7 @@ class _Feeder(metric_export.MetricExporter):
 
     def _points(self, metrics_data: metric_export.MetricsData) -> Iterator[Point]:
         for of_resource in metrics_data.resource_metrics:
-            resource = of_resource.resource.attributes
-            subject = Subject(
-                as_text(resource.get(semconv.SERVICE_NAME)), as_text(resource.get(semconv.SERVICE_VERSION))
-            )
-            instance = as_text(resource.get(semconv.SERVICE_INSTANCE_ID))
+            subject, instance = _subject_and_instance(of_resource.resource.attributes)
             for of_scope in of_resource.scope_metrics:
                 if of_scope.scope.name == SCOPE:  # our own; the overhead was fed when it was recorded
                     continue
