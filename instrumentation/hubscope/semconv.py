@@ -99,7 +99,7 @@ HUB_STARTUP_PHASE = _attribute("hub.startup.phase", "string", "The name of a sta
 HUB_STARTUP_MAJOR_FAULTS = _attribute(
     "hub.startup.major_faults",
     "int",
-    "Major page faults until interactive: what a cold start is judged by.",
+    "Major page faults until interactive: with the bytes read from disk, what a cold start is judged by.",
     unit="{fault}",
 )
 HUB_STARTUP_END = _attribute(

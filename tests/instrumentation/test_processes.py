@@ -165,6 +165,56 @@ def test_a_wrong_setting_is_said_and_the_program_runs(run_app, exporting_to, sin
     assert "Traceback" not in finished.err
 
 
+def test_a_configuration_file_keeps_ours(run_app, exporting_to, sink, tmp_path):
+    """Under OTEL_CONFIG_FILE the providers are those of the file; the start, queries and the bounded exit are added."""
+    package = tmp_path / "path" / "opentelemetry" / "configuration"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(
+        "def load_config_file(path):\n    return open(path).read()\n"
+        "def configure_sdk(text):\n"
+        "    from opentelemetry import trace\n"
+        "    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter\n"
+        "    from opentelemetry.sdk.resources import Resource\n"
+        "    from opentelemetry.sdk.trace import TracerProvider\n"
+        "    from opentelemetry.sdk.trace.export import BatchSpanProcessor\n"
+        "    provider = TracerProvider(resource=Resource({'service.name': text}))\n"
+        "    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))\n"
+        "    trace.set_tracer_provider(provider)\n"
+    )
+    (tmp_path / "otel.yaml").write_text("from-the-file")
+    environ = exporting_to(
+        sink.endpoint, OTEL_CONFIG_FILE=str(tmp_path / "otel.yaml"), PYTHONPATH=str(tmp_path / "path")
+    )
+    finished = run_app("import sqlite3; sqlite3.connect(':memory:').execute('select 1').fetchall()", environ)
+    assert (finished.code, finished.err) == (0, "")
+    assert sink.one("SELECT").resource["service.name"] == "from-the-file"
+    assert sink.one("hub.startup").resource.keys() >= {"service.instance.id"}
+
+
+def test_a_configuration_file_without_its_package_is_said(run_app, exporting_to, sink, tmp_path):
+    """The package that reads the file is not installed: one line names it, and the program runs unmeasured."""
+    (tmp_path / "otel.yaml").write_text("")
+    finished = run_app("print('ran')", exporting_to(sink.endpoint, OTEL_CONFIG_FILE=str(tmp_path / "otel.yaml")))
+    assert finished.out == "ran\n"
+    assert "pip install opentelemetry-configuration" in finished.err
+    assert "Traceback" not in finished.err
+
+
+def test_kpis_in_the_application_itself(run_app, exporting_to, sink):
+    """With HUBSCOPE_SDK_PROCESSORS=true the KPIs leave with the application's own metrics."""
+    text = "from hubscope import instrumentation as hub\nhub.interactive()\nwith hub.task('x'): pass\n"
+    finished = run_app(text, exporting_to(sink.endpoint, HUBSCOPE_SDK_PROCESSORS="true"))
+    assert (finished.code, finished.err) == (0, "")
+    assert sink.points("hub.kpi.value")
+
+
+def test_the_kind_of_a_start_can_be_said(run_app, exporting_to, sink):
+    """HUBSCOPE_STARTUP_TYPE wins over what the page faults suggest."""
+    run_app("pass", exporting_to(sink.endpoint, HUBSCOPE_STARTUP_TYPE="cold"))
+    run_app("pass", exporting_to(sink.endpoint, HUBSCOPE_STARTUP_TYPE="warm"))
+    assert [root.attributes["hub.startup.type"] for root in sink.named("hub.startup")] == ["cold", "warm"]
+
+
 def test_a_provider_the_application_sets_later_is_joined(run_app, exporting_to, sink):
     """Its exporter gets our spans as well as its own, ours gets its spans too, each once, under one service name."""
     finished = run_app(

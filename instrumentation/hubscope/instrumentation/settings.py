@@ -39,7 +39,9 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         INSTRUMENT_CHILDREN, "false", "`true`: Python processes that the application starts are instrumented too."
     ),
     Variable(SERVICE_FALLBACK, "", "The service name where neither OTEL_SERVICE_NAME nor the application gives one."),
-    Variable(STARTUP_TYPE, "", "`cold` or `warm`, where the caller knows; otherwise judged from major page faults."),
+    Variable(
+        STARTUP_TYPE, "", "`cold` or `warm`, where the caller knows; otherwise judged from page faults and disk reads."
+    ),
     Variable(SDK_PROCESSORS, "false", "`true` derives KPIs and quota violations in the application itself."),
     Variable(EXIT_TIMEOUT_MS, "2000", "How long leaving may wait for the collector, all signals together."),
 )
