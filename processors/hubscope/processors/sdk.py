@@ -288,6 +288,14 @@ class _Feeder(metric_export.MetricExporter):
         """Holds nothing."""
 
 
+def _subject_and_instance(resource: Mapping[str, Any]) -> tuple[Subject, str]:
+    service, version, instance = (
+        as_text(resource.get(name))
+        for name in (semconv.SERVICE_NAME, semconv.SERVICE_VERSION, semconv.SERVICE_INSTANCE_ID)
+    )
+    return Subject(service, version), instance
+
+
 def _point(
     subject: Subject, instance: str, metric: metric_export.Metric, data_point: metric_export.DataPointT
 ) -> Point:
