@@ -22,9 +22,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from hubscope.collector import decode_common
 from hubscope.collector.decode import decode
 from hubscope.collector.decode_values import text_of
-from hubscope.collector.encode import any_value
+from hubscope.collector.encode import any_value, encode_derived
 from hubscope.collector.wal import Record, Signal
-from hubscope.errors import BadInputError
+from hubscope.errors import BadInputError, PermanentError
 from hubscope.lake_schema import EXPONENTIAL_HISTOGRAM, GAUGE, HISTOGRAM, LOGS, SCHEMAS, SUM, SUMMARY, TRACES
 
 INT64_MAX = (1 << 63) - 1
@@ -560,3 +560,26 @@ def test_the_schema_is_the_lakes() -> None:
     table = decode([Record(Signal.TRACES, one_span(name="x").SerializeToString(), 1)])[TRACES]
     assert isinstance(table, pa.Table)
     assert table.schema.equals(SCHEMAS[TRACES])
+
+
+@EXAMPLES
+@given(metric_requests(), log_requests())
+def test_rows_go_out_as_otlp_and_come_back_the_same(
+    metrics_request: ExportMetricsServiceRequest, logs_request: ExportLogsServiceRequest
+) -> None:
+    """Rows encoded for a forwarder decode to the same rows, whatever their order."""
+    records = [
+        Record(Signal.METRICS, metrics_request.SerializeToString(), 1),
+        Record(Signal.LOGS, logs_request.SerializeToString(), 1),
+    ]
+    tables = decode(records)
+    again = decode(encode_derived(tables, 1))
+    assert set(again) == set(tables)
+    for name, table in tables.items():
+        assert sorted(map(repr, again[name].to_pylist())) == sorted(map(repr, table.to_pylist()))
+
+
+def test_derived_spans_cannot_be_forwarded() -> None:
+    """A processor that derives spans is told that a forwarder cannot send them."""
+    with pytest.raises(PermanentError, match=TRACES):
+        encode_derived(decode([Record(Signal.TRACES, one_span(name="x").SerializeToString(), 1)]), 1)

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from deltalake import DeltaTable
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from hubscope.collector.settings import CollectorSettings
+from hubscope.collector.settings import CollectorSettings, Forward, Limits
 from hubscope.collector.wal import Record, SegmentWriter, Signal, sealed_segments
-from hubscope.lake_schema import SCHEMAS, TRACES
+from hubscope.lake_schema import EXPONENTIAL_HISTOGRAM, GAUGE, SCHEMAS, TRACES
+from hubscope.semconv import METRIC_KPI, METRIC_PLUGIN_OVERHEAD
 
-DEADLINE_S = 60.0
+DEADLINE_S = 20.0
 KILLER = "kills the worker"
 
 
@@ -263,3 +269,132 @@ def test_two_workers_do_not_share_a_state_folder(lab: Lab) -> None:
     first.wait()
     until(lambda: lab.status().get("pid") == second.pid, "the second took over")
     lab.stop(second)
+
+
+@pytest.fixture
+def destination() -> Iterator[Destination]:
+    made = Destination()
+    yield made
+    made.close()
+
+
+class Destination:
+    """An OTLP/HTTP destination that keeps what it gets; `status` is what it answers."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.bodies: list[tuple[str, bytes]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = gzip.decompress(self.rfile.read(int(self.headers["Content-Length"])))
+                if outer.status == 200:
+                    outer.bodies.append((self.path, body))
+                self.send_response(outer.status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def span_names(self) -> list[str]:
+        found = []
+        for path, body in self.bodies:
+            if path == "/v1/traces":
+                for above in ExportTraceServiceRequest.FromString(body).resource_spans:
+                    found += [span.name for scope in above.scope_spans for span in scope.spans]
+        return sorted(found)
+
+    def metric_names(self) -> set[str]:
+        found = set()
+        for path, body in self.bodies:
+            if path == "/v1/metrics":
+                for above in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+                    found |= {metric.name for scope in above.scope_metrics for metric in scope.metrics}
+        return found
+
+
+def plugin_calls(count: int) -> Record:
+    """Spans that the shipped rules make KPI points of: plugin calls of 10 ms under a root operation."""
+    request = ExportTraceServiceRequest()
+    above = request.resource_spans.add()
+    above.resource.attributes.add(key="service.name").value.string_value = "hub"
+    spans = above.scope_spans.add().spans
+    start = time.time_ns() - 10**9
+    for number in range(count):
+        trace_id = number.to_bytes(16, "big") if number else b"\x01" * 16
+        spans.add(
+            name="GET /", trace_id=trace_id, span_id=b"r" * 8, kind=2, start_time_unix_nano=start,
+            end_time_unix_nano=start + 30_000_000,
+        )  # fmt: skip
+        span = spans.add(
+            name="plugin p render", trace_id=trace_id, span_id=b"p" * 8, parent_span_id=b"r" * 8, kind=1,
+            start_time_unix_nano=start, end_time_unix_nano=start + 10_000_000,
+        )  # fmt: skip
+        for key, value in (("hub.plugin.id", "p"), ("hub.plugin.hook", "render")):
+            span.attributes.add(key=key).value.string_value = value
+    return Record(Signal.TRACES, request.SerializeToString(), time.time_ns())
+
+
+def test_what_arrived_and_what_was_derived_is_forwarded(lab: Lab, destination: Destination) -> None:
+    """A destination gets every span, and the derived points as OTLP, the same that stand in the lake."""
+    lab.settings = replace(lab.settings, forward=(Forward("there", destination.url),))
+    worker = _started(lab)
+    lab.add(spans_request("a", "b"))
+    lab.add(plugin_calls(3))
+    until(lambda: not sealed_segments(lab.settings.wal_dir), "both have it")
+    lab.stop(worker)
+    assert destination.span_names() == sorted(["a", "b", *(["GET /", "plugin p render"] * 3)])
+    derived = set()
+    for table in (GAUGE, EXPONENTIAL_HISTOGRAM):
+        found = DeltaTable(f"{lab.settings.lake}/{table}").to_pyarrow_table(columns=["MetricName"])
+        derived |= set(found["MetricName"].to_pylist())
+    assert METRIC_PLUGIN_OVERHEAD in derived
+    assert METRIC_KPI in derived
+    assert destination.metric_names() == derived
+    assert "hub" in {kpi["service"] for kpi in lab.status()["kpis"]}
+    assert not list((lab.state / "derived").glob("*"))
+
+
+def test_a_destination_that_is_down_delays_nobody(lab: Lab, destination: Destination) -> None:
+    """The lake has everything while a destination refuses; when it is back, also after a restart, it gets the rest."""
+    destination.status = 503
+    lab.settings = replace(lab.settings, forward=(Forward("there", destination.url),), stop_grace_s=1.0)
+    worker = _started(lab)
+    for number in range(3):
+        lab.add(spans_request(f"s{number}"))
+    until(lambda: lab.names() == ["s0", "s1", "s2"], "the lake has it")
+    until(lambda: "503" in lab.status()["exporters"]["there"]["last_error"], "the refusal is told")
+    assert len(sealed_segments(lab.settings.wal_dir)) == 3
+    lab.stop(worker)
+    destination.status = 200
+    again = lab.start()
+    until(lambda: not sealed_segments(lab.settings.wal_dir), "the destination has it")
+    lab.stop(again)
+    assert destination.span_names() == ["s0", "s1", "s2"]
+    assert lab.names() == ["s0", "s1", "s2"]
+
+
+def test_a_destination_that_stays_down_is_bounded(lab: Lab, destination: Destination) -> None:
+    """Where more waits for a destination than half of the log, the oldest is passed over and counted."""
+    destination.status = 503
+    lab.settings = replace(
+        lab.settings, forward=(Forward("there", destination.url),), limits=Limits(log_size_bytes=400), stop_grace_s=1.0
+    )
+    worker = _started(lab)
+    for number in range(6):
+        lab.add(spans_request(f"s{number}"))
+    until(lambda: lab.status()["exporters"]["there"]["dropped"] > 0, "the oldest are given up")
+    until(lambda: len(lab.names()) == 6, "the lake has everything")
+    lab.stop(worker)

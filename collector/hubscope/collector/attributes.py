@@ -44,14 +44,16 @@ class Attributes(NamedTuple):
         return np.bincount(self.parents, weights=lengths.to_numpy(), minlength=self.rows).astype(np.int64)
 
     def with_extra(self, extra: dict[int, dict[str, str]]) -> tuple[pa.MapArray, pa.MapArray]:
-        """Both maps with integers added to a few rows: row -> key -> decimal text. For values an int64 cannot hold."""
+        """Both maps with a few texts added: row -> key -> text. For numbers that an int64 cannot hold.
+
+        They stay strings: as `int` a reader would cast them, and fail.
+        """
         if not extra:
             return self.values, self.types
-        values, types = self.values.to_pylist(), self.types.to_pylist()
+        values = self.values.to_pylist()
         for row, entries in extra.items():
             values[row] += entries.items()
-            types[row] += [(key, "array" if text.startswith("[") else "int") for key, text in entries.items()]
-        return pa.array(values, MAP), pa.array(types, MAP)
+        return pa.array(values, MAP), self.types
 
 
 def attributes(lists: pa.ListArray) -> Attributes:

@@ -83,6 +83,11 @@ def key_values(values: Any, types: Any) -> list[KeyValue]:
     return [KeyValue(key=key, value=any_value(text, named.get(key, ""))) for key, text in values or ()]
 
 
+def _unsigned(unix_nano: int | None) -> int:
+    """A time as OTLP has it. A window that ends before it began in 1970, from a clock at 0, begins then."""
+    return max(0, unix_nano or 0)
+
+
 def _of_json(value: Any) -> AnyValue:
     answer = AnyValue()
     if value is None:
@@ -155,8 +160,8 @@ def _add_point(metric: Metric, row: Row, table_name: str) -> None:
         data.is_monotonic = bool(row["IsMonotonic"])
     point = data.data_points.add(
         attributes=key_values(row["Attributes"], row["AttributeTypes"]),
-        start_time_unix_nano=row["StartTimeUnixNano"] or 0,
-        time_unix_nano=row["TimeUnixNano"] or 0,
+        start_time_unix_nano=_unsigned(row["StartTimeUnixNano"]),
+        time_unix_nano=_unsigned(row["TimeUnixNano"]),
         flags=row["Flags"] or 0,
     )
     if table_name in (GAUGE, SUM):
@@ -166,7 +171,7 @@ def _add_point(metric: Metric, row: Row, table_name: str) -> None:
     for exemplar in row.get("Exemplars") or ():
         added = point.exemplars.add(
             filtered_attributes=key_values(exemplar["FilteredAttributes"], exemplar["FilteredAttributeTypes"]),
-            time_unix_nano=exemplar["TimeUnixNano"] or 0,
+            time_unix_nano=_unsigned(exemplar["TimeUnixNano"]),
             span_id=bytes.fromhex(exemplar["SpanId"] or ""),
             trace_id=bytes.fromhex(exemplar["TraceId"] or ""),
         )
@@ -212,8 +217,8 @@ def _logs(rows: list[Row]) -> ExportLogsServiceRequest:
 
 def _log_record(row: Row) -> LogRecord:
     record = LogRecord(
-        time_unix_nano=row["TimestampUnixNano"] or 0,
-        observed_time_unix_nano=row["ObservedTimestampUnixNano"] or 0,
+        time_unix_nano=_unsigned(row["TimestampUnixNano"]),
+        observed_time_unix_nano=_unsigned(row["ObservedTimestampUnixNano"]),
         severity_number=SeverityNumber.ValueType(row["SeverityNumber"] or 0),
         severity_text=row["SeverityText"] or "",
         attributes=key_values(row["LogAttributes"], row["LogAttributeTypes"]),

@@ -148,7 +148,7 @@ class Worker:
             dead_letter.set_aside(self.state_dir, segment, index, records[index], reason)
             _log.error("request %d of segment %d is now a dead letter: %s", index, segment, reason)
         if self._forwards:
-            self._derived.keep(segment, encode_derived(batch.derived, batch.received_unix_nano))
+            self._derived.keep(segment, _encoded(batch))
         self._guilty[segment] = set(guilty)
         self._note_kpis(batch)
         if self._hand_over(batch, len(records) - len(guilty)):
@@ -274,6 +274,15 @@ class Worker:
                     "target": attributes.get(semconv.HUB_KPI_TARGET),
                     "status": attributes.get(semconv.HUB_KPI_STATUS, "unknown"),
                 }
+
+
+def _encoded(batch: Batch) -> list[Record]:
+    """The derived rows as OTLP. Should they not go into it, they stand in the lake only, and the log says so."""
+    try:
+        return encode_derived(batch.derived, batch.received_unix_nano)
+    except Exception:  # noqa: BLE001 - what was derived must not stop what arrived
+        _log.exception("what was derived of segment %d cannot be forwarded", batch.segment)
+        return []
 
 
 def writer_id(state_dir: Path) -> str:
