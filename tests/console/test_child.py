@@ -132,3 +132,47 @@ def test_a_named_endpoint_is_used(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.stdout == "http://127.0.0.1:9 http/protobuf\n"
     assert not (tmp_path / "lake").exists()
+
+
+@posix
+def test_ctrl_c_in_a_terminal_arrives_once() -> None:
+    """The terminal gives Ctrl-C to the program itself; it is not passed on a second time (servers take two as "now")."""
+    import fcntl
+    import pty
+    import termios
+
+    program = (
+        "import signal, sys\n"
+        "count = 0\n"
+        "def interrupted(*a):\n"
+        "    global count; count += 1; print('interrupted', flush=True)\n"
+        "signal.signal(signal.SIGINT, interrupted)\n"
+        "signal.signal(signal.SIGUSR1, lambda *a: sys.exit(10 + count))\n"
+        "print('ready', flush=True)\n"
+        "while True: signal.pause()\n"
+    )
+    ours = (
+        "import os, sys\nfrom hubscope.console import child\n"
+        f"sys.exit(child.run([sys.executable, '-c', {program!r}], os.environ))"
+    )
+    master, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", ours],
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        os.write(master, b"\x03")
+        assert process.stdout.readline() == b"interrupted\n"
+        process.send_signal(signal.SIGUSR1)  # handled after whatever the Ctrl-C would have sent
+        assert process.wait(20) == 11
+        process.stdout.close()
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+        os.close(terminal)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hubscope.analytics.model import Bottleneck, Comparison, Kpi, LedgerEntry, NotJudged, Recommendation, Report, Trend
@@ -74,7 +75,18 @@ def told_comparisons(report: Report) -> tuple[tuple[Comparison, ...], tuple[Comp
 def comparison_title(comparison: Comparison) -> str:
     """The metric with its dimensions, as one label."""
     where = numbers.dimensions(comparison.dimensions)
+    if where and comparison.metric == "kpi":
+        return where
     return f"{comparison.metric} · {where}" if where else comparison.metric
+
+
+def comparison_verdict(comparisons: Sequence[Comparison]) -> str:
+    """`2 metrics became better, 1 worse; 5 stayed the same, 3 could not be judged.`"""
+    counted = {name: sum(c.verdict == name for c in comparisons) for name in ("better", "worse", "same", "unknown")}
+    if not comparisons:
+        return "The two have no metric in common that could be compared."
+    became = f"{numbers.count(counted['better'], 'metric')} became better, {counted['worse']} worse"
+    return f"{became}; {counted['same']} stayed the same, {counted['unknown']} could not be judged."
 
 
 def comparison_groups(report: Report) -> str:

@@ -56,8 +56,13 @@ class _Page:
             self.wrapped(text, first=f"{indent}{label:<11}", indent=indent + " " * 11)
 
 
-def render(report: Report, width: int = WIDTH, colour: bool = False, top: int = outline.TOP_FINDINGS) -> str:
-    """The whole report as text with a newline at its end; no line is longer than `width` unless a single word is."""
+def render(
+    report: Report, width: int = WIDTH, colour: bool = False, top: int = outline.TOP_FINDINGS, every: bool = False
+) -> str:
+    """The whole report as text with a newline at its end; no line is longer than `width` unless a single word is.
+
+    `top` findings are told; `every` lists also the metrics of a comparison that stayed the same or were not judged.
+    """
     page = _Page(width, colour)
     worst = "fail" if report.summary.failed else "pass" if report.summary.passed else ""
     page.wrapped(report.summary.verdict, style=worst or "bold")
@@ -66,7 +71,7 @@ def render(report: Report, width: int = WIDTH, colour: bool = False, top: int = 
     page.wrapped(" · ".join((services, numbers.count(len(report.runs), "run"), window)), style="dim")
     _kpis(page, report)
     _items(page, report, top)
-    _comparisons(page, report)
+    _comparisons(page, report, every)
     _ledger(page, report)
     _trends(page, report)
     _checked(page, report)
@@ -164,15 +169,20 @@ def _evidence(item: outline.Item) -> str:
     return f"{severity}hubscope trace {trace}" if trace else severity.rstrip("; ")
 
 
-def _comparisons(page: _Page, report: Report) -> None:
+def _comparisons(page: _Page, report: Report, every: bool) -> None:
     if not report.comparisons:
         return
     told, rest = outline.told_comparisons(report)
     page.heading("Comparison", outline.comparison_groups(report))
-    titles = [outline.comparison_title(c) for c in told]
-    width = min(max((len(t) for t in titles), default=0), max(page.width - 46, 24))
-    for comparison, title in zip(told, titles, strict=True):
+    listed = (*told, *rest) if every else told
+    titles = [outline.comparison_title(c) for c in listed]
+    width = min(max((len(t) for t in titles), default=0), max(page.width - 47, 24))
+    for comparison, title in zip(listed, titles, strict=True):
         page.lines.append(_comparison_line(page, comparison, _cut(title, width), width))
+        if every and comparison.verdict == "unknown" and comparison.reason:
+            page.wrapped(comparison.reason, indent="    ", style="dim")
+    if every:
+        return
     same = sum(c.verdict == "same" for c in rest)
     unknown = len(rest) - same
     if same:
@@ -191,7 +201,7 @@ def _comparison_line(page: _Page, comparison: Comparison, title: str, width: int
         if comparison.low is not None and comparison.high is not None
         else ""
     )
-    line = f"  {title:<{width}} {comparison.verdict:<6} {numbers.change(comparison.change):>7}"
+    line = f"  {title:<{width}} {comparison.verdict:<7} {numbers.change(comparison.change):>7}"
     for more in (values, bounds):
         if len(line) + len(more) + 1 <= page.width:
             line += f" {more}"
