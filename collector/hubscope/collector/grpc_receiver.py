@@ -1,0 +1,118 @@
+"""OTLP over gRPC. Raw bytes come in and are parsed here, so that bad bytes are INVALID_ARGUMENT and not INTERNAL.
+
+`grpc.aio` and not the threaded server, whose ten workers 64 slow streams hold up for everybody.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import grpc  # type: ignore[import-untyped]  # ships no types
+import grpc.aio  # type: ignore[import-untyped]  # ships no types
+
+from hubscope.collector import statuses
+from hubscope.collector.counters import Counters
+from hubscope.collector.intake import Intake
+from hubscope.collector.requests import KINDS, Kind, count_items
+from hubscope.collector.settings import CollectorSettings, Security
+from hubscope.errors import BadInputError, ConfigError, RetryableError
+
+TRANSPORT: Final = "grpc"
+
+
+async def start(settings: CollectorSettings, intake: Intake, counters: Counters) -> tuple[grpc.aio.Server, int]:
+    """A listening server and its port. Raises ConfigError for an address that cannot be bound."""
+    limit_bytes = settings.limits.request_size_bytes
+    server = grpc.aio.server(
+        options=(
+            # gRPC's core compares both the compressed and the decompressed size with it, while decompressing
+            ("grpc.max_receive_message_length", limit_bytes),
+            ("grpc.so_reuseport", 0),  # or a second collector would take half of the requests without a word
+            ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+        )
+    )
+    server.add_generic_rpc_handlers(
+        tuple(
+            grpc.method_handlers_generic_handler(
+                kind.grpc_service,
+                {"Export": grpc.unary_unary_rpc_method_handler(_export(kind, settings.security, intake, counters))},
+            )
+            for kind in KINDS
+        )
+    )
+    try:
+        if settings.security.cert_file:
+            port = server.add_secure_port(str(settings.grpc), _credentials(settings.security))
+        else:
+            port = server.add_insecure_port(str(settings.grpc))
+    except RuntimeError as error:
+        raise ConfigError(f"OTLP/gRPC cannot listen on {settings.grpc}: {error}", "--grpc changes it") from error
+    await server.start()
+    return server, port
+
+
+def _credentials(security: Security) -> grpc.ServerCredentials:
+    pair = (Path(security.key_file).read_bytes(), Path(security.cert_file).read_bytes())
+    clients = Path(security.client_ca_file).read_bytes() if security.client_ca_file else None
+    return grpc.ssl_server_credentials((pair,), clients, require_client_auth=clients is not None)
+
+
+def _export(
+    kind: Kind, security: Security, intake: Intake, counters: Counters
+) -> Callable[[bytes, grpc.aio.ServicerContext[bytes, bytes]], Awaitable[bytes]]:
+    """The Export method of one signal. Its answer, an empty Export…ServiceResponse, is no bytes at all."""
+    counted = (kind.items, TRANSPORT)
+
+    async def export(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        if security.bearer_tokens and not is_authorized(_authorization(context), security.bearer_tokens):
+            counters.requests[TRANSPORT, "unauthorized"] += 1
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "a bearer token is needed (authorization: Bearer …)")
+        items = 0
+        try:
+            items = count_items(kind, request)
+            if items:
+                await intake.accept(kind.signal, request)
+        except BadInputError as error:
+            counters.requests[TRANSPORT, "bad"] += 1
+            status = statuses.bad_request(error)
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                status.message,
+                ((statuses.GRPC_DETAILS, status.SerializeToString()),),
+            )
+        except RetryableError as error:
+            counters.requests[TRANSPORT, "refused"] += 1
+            counters.refused[counted] += items
+            status = statuses.unavailable(error)
+            await context.abort(
+                grpc.StatusCode.UNAVAILABLE,
+                status.message,
+                (
+                    (statuses.GRPC_DETAILS, status.SerializeToString()),
+                    (statuses.GRPC_RETRY_INFO, statuses.retry_info(error).SerializeToString()),
+                ),
+            )
+        counters.requests[TRANSPORT, "accepted"] += 1
+        counters.accepted[counted] += items
+        return b""
+
+    return export
+
+
+def _authorization(context: Any) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == "authorization":
+            return value if isinstance(value, str) else ""
+    return ""
+
+
+def is_authorized(authorization: str, tokens: tuple[str, ...]) -> bool:
+    """Whether an Authorization header holds one of the tokens, compared in constant time."""
+    scheme, _, token = authorization.partition(" ")
+    given = token.strip().encode()
+    matches = [hmac.compare_digest(given, known.encode()) for known in tokens]
+    return scheme.lower() == "bearer" and any(matches)

@@ -1,0 +1,236 @@
+"""OTLP over HTTP: an ASGI application for protobuf and JSON on one port, served by uvicorn.
+
+Every error, also 404 and 405, carries a `google.rpc.Status` in the request's own type.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from typing import Any, Final, NamedTuple
+
+import uvicorn
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # ships no types
+
+from hubscope.collector import otlp_json, statuses
+from hubscope.collector.counters import Counters
+from hubscope.collector.grpc_receiver import is_authorized
+from hubscope.collector.intake import Intake
+from hubscope.collector.limits import RequestTooLargeError, gunzip
+from hubscope.collector.requests import KINDS, Kind, count_items
+from hubscope.collector.settings import CollectorSettings, Security
+from hubscope.collector.values import Address
+from hubscope.errors import BadInputError, ConfigError, RetryableError
+
+TRANSPORT: Final = "http"
+PROTOBUF: Final = "application/x-protobuf"
+JSON: Final = "application/json"
+BODY_TIMEOUT_S: Final = 60.0  # a sender this slow holds a connection, and nobody else up
+OFF_LOOP_BYTES: Final = 128 * 1024  # above it, decoding goes to a thread: 128 KiB of JSON takes about 3 ms
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+_BY_PATH: Final = {kind.http_path: kind for kind in KINDS}
+
+
+class Answer(NamedTuple):
+    """An HTTP answer: its code, its body as a Status (None is success), and more headers."""
+
+    code: int
+    status: Status | None = None
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class Refused(Exception):
+    """Ends a request early with an answer."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.code)
+        self.answer = answer
+
+
+class OtlpHttp:
+    """The application. `__call__` is one request."""
+
+    def __init__(self, settings: CollectorSettings, intake: Intake, counters: Counters) -> None:
+        self._limit_bytes = settings.limits.request_size_bytes
+        self._security: Security = settings.security
+        self._intake = intake
+        self._counters = counters
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        media_type = headers.get(b"content-type", "").partition(";")[0].strip().lower()
+        try:
+            answer = await self._handle(scope, headers, media_type, receive)
+        except Refused as refused:
+            answer = refused.answer
+        except RetryableError as error:
+            self._counters.requests[TRANSPORT, "refused"] += 1
+            answer = Answer(503, statuses.unavailable(error), ((b"retry-after", statuses.retry_after_header(error)),))
+        except RequestTooLargeError as error:
+            self._counters.requests[TRANSPORT, "too_large"] += 1
+            answer = Answer(413, statuses.bad_request(error, 8), ((b"connection", b"close"),))
+        except BadInputError as error:
+            self._counters.requests[TRANSPORT, "bad"] += 1
+            answer = Answer(400, statuses.bad_request(error))
+        await _respond(send, answer, media_type, self._cors(headers))
+
+    async def _handle(self, scope: Scope, headers: dict[bytes, str], media_type: str, receive: Receive) -> Answer:
+        kind = _BY_PATH.get(scope["path"])
+        if kind is None:
+            known = ", ".join(_BY_PATH)
+            return Answer(404, statuses.of(5, f"there is nothing at {scope['path'][:200]}; OTLP is at {known}"))
+        method = scope["method"]
+        if method == "OPTIONS" and self._security.cors_allowed_origins:
+            return Answer(204)
+        if method != "POST":
+            return Answer(405, statuses.of(12, f"{method[:20]} is not allowed here; use POST"), ((b"allow", b"POST"),))
+        tokens = self._security.bearer_tokens
+        if tokens and not is_authorized(headers.get(b"authorization", ""), tokens):
+            self._counters.requests[TRANSPORT, "unauthorized"] += 1
+            status = statuses.of(16, "a bearer token is needed (Authorization: Bearer …)")
+            return Answer(401, status, ((b"www-authenticate", b"Bearer"),))
+        if media_type not in (PROTOBUF, JSON):
+            return Answer(415, statuses.of(3, f"Content-Type must be {PROTOBUF} or {JSON}, got {media_type[:100]!r}"))
+        codings = [c for c in (c.strip().lower() for c in headers.get(b"content-encoding", "").split(",")) if c]
+        codings = [c for c in codings if c != "identity"]
+        if codings not in ([], ["gzip"], ["x-gzip"]):
+            status = statuses.of(3, f"Content-Encoding must be gzip or none, got {', '.join(codings)[:100]!r}")
+            return Answer(415, status, ((b"accept-encoding", b"gzip"),))
+        body = await self._body(headers, receive)
+        payload, items = await self._decode(kind, media_type, bool(codings), body)
+        if items:
+            try:
+                await self._intake.accept(kind.signal, payload)
+            except RetryableError:
+                self._counters.refused[kind.items, TRANSPORT] += items
+                raise
+        self._counters.requests[TRANSPORT, "accepted"] += 1
+        self._counters.accepted[kind.items, TRANSPORT] += items
+        return Answer(200)
+
+    async def _body(self, headers: dict[bytes, str], receive: Receive) -> bytes:
+        """The body as sent, chunked or not. One that is too large is read to its end, within bounds, so that the
+        sender gets to see the answer."""
+        refusal = self._intake.refusal()
+        if refusal is not None:
+            raise refusal
+        parts: list[bytes] = []
+        size_bytes = 0
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise BadInputError("the sender hung up in the middle of the body")
+                    part = message.get("body", b"")
+                    size_bytes += len(part)
+                    if size_bytes <= self._limit_bytes:
+                        parts.append(part)
+                    elif size_bytes > 2 * self._limit_bytes:
+                        raise RequestTooLargeError(self._limit_bytes)
+                    if not message.get("more_body", False):
+                        break
+        except TimeoutError:
+            status = statuses.of(4, f"the body did not arrive within {BODY_TIMEOUT_S:g} s")
+            raise Refused(Answer(408, status, ((b"connection", b"close"),))) from None
+        if size_bytes > self._limit_bytes:
+            raise RequestTooLargeError(self._limit_bytes)
+        return b"".join(parts)
+
+    async def _decode(self, kind: Kind, media_type: str, compressed: bool, body: bytes) -> tuple[bytes, int]:
+        def decode() -> tuple[bytes, int]:
+            plain = gunzip(body, self._limit_bytes) if compressed else body
+            payload = otlp_json.to_protobuf(plain, kind.signal) if media_type == JSON else plain
+            return payload, count_items(kind, payload)
+
+        if len(body) > OFF_LOOP_BYTES or compressed:
+            return await asyncio.to_thread(decode)
+        return decode()
+
+    def _cors(self, headers: dict[bytes, str]) -> Headers:
+        """CORS headers for a named origin; none for any other, and none at all where none is named."""
+        origin = headers.get(b"origin", "")
+        allowed = self._security.cors_allowed_origins
+        if not origin or not allowed or (origin not in allowed and "*" not in allowed):
+            return []
+        return [
+            (b"access-control-allow-origin", origin.encode("latin-1")),
+            (b"access-control-allow-methods", b"POST"),
+            (b"access-control-allow-headers", b"content-type, content-encoding, authorization"),
+            (b"access-control-max-age", b"7200"),
+            (b"vary", b"origin"),
+        ]
+
+
+async def _respond(send: Send, answer: Answer, media_type: str, more: Headers) -> None:
+    if media_type == PROTOBUF:
+        body = b"" if answer.status is None else answer.status.SerializeToString()
+        content_type = PROTOBUF
+    else:
+        body = b"{}" if answer.status is None else statuses.to_json(answer.status)
+        content_type = JSON
+    headers: Headers = [*answer.headers, *more]
+    if answer.code == 204:
+        body = b""
+    else:
+        headers += [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": answer.code, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server that leaves the signals to the process it runs in."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(address: Address, what: str, flag: str) -> socket.socket:
+    """A bound socket. Raises ConfigError that names the flag for an address that cannot be had."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind((address.host, address.port))
+    except OSError as error:
+        found.close()
+        reason = error.strerror or str(error)
+        raise ConfigError(f"{what} cannot listen on {address}: {reason}", f"{flag} HOST:PORT changes it") from error
+    return found
+
+
+def server(application: Any, security: Security | None = None) -> Server:
+    """An HTTP server for an ASGI application; with TLS where the settings have it."""
+    tls: dict[str, Any] = {}
+    if security is not None and security.cert_file:
+        tls = {"ssl_certfile": security.cert_file, "ssl_keyfile": security.key_file}
+        if security.client_ca_file:
+            tls |= {"ssl_ca_certs": security.client_ca_file, "ssl_cert_reqs": ssl.CERT_REQUIRED}
+    return Server(
+        uvicorn.Config(
+            application,
+            http="httptools",
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=75,  # exporters send every 5 s to 60 s and should not have to reconnect
+            timeout_graceful_shutdown=2,
+            backlog=2048,
+            **tls,
+        )
+    )

@@ -1,0 +1,31 @@
+"""Leases: files `leases/<pid>` of the programs that a collector was started for. It leaves with the last of them."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import psutil
+
+
+def living(state_dir: Path) -> list[int]:
+    """The pids that hold a lease and are alive. A lease of a dead one is removed: nobody else will."""
+    pids: list[int] = []
+    with contextlib.suppress(FileNotFoundError):
+        for path in (state_dir / "leases").iterdir():
+            if not path.name.isdigit():
+                continue
+            if _is_alive(int(path.name), path):
+                pids.append(int(path.name))
+            else:
+                path.unlink(missing_ok=True)
+    return sorted(pids)
+
+
+def _is_alive(pid: int, lease: Path) -> bool:
+    """Alive, and older than its lease: a pid that was given to another process since is not the holder's."""
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= lease.stat().st_mtime + 1.0
+    except (psutil.Error, OSError):
+        return False

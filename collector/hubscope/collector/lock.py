@@ -1,0 +1,57 @@
+"""One owner for a folder: a lock file that the kernel lets go of when its owner dies, however that happens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from hubscope.errors import ConfigError
+
+
+@contextlib.contextmanager
+def hold(path: Path, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold the lock inside the block, after waiting for its owner up to `wait_s`.
+
+    Raises ConfigError that names the owner's pid.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+    except OSError as error:
+        raise ConfigError(
+            f"{path.parent} cannot be written: {error.strerror}", "name another --lake or --state"
+        ) from error
+    try:
+        deadline_s = time.monotonic() + wait_s
+        while not _try_lock(fd):
+            if time.monotonic() >= deadline_s:
+                owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip() if os.name != "nt" else ""
+                raise ConfigError(
+                    f"another collector{f' (pid {owner})' if owner else ''} already uses {path.parent}",
+                    "stop it, or give this one a lake and a state folder of its own (--lake, --state)",
+                )
+            time.sleep(0.05)
+        os.ftruncate(fd, 0)
+        os.write(fd, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(fd)
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

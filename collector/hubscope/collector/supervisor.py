@@ -1,0 +1,284 @@
+"""The supervisor: starts front and worker, starts either again when it dies, and stops them in the right order.
+
+It holds no data and touches none, so that it has no reason to fail. Each child is a process of its own, started anew
+(never forked from threads), in a session of its own: Ctrl-C in a terminal reaches the supervisor only, which stops the
+front first, so that everything acknowledged is sealed, and then lets the worker empty the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from hubscope.collector import leases
+from hubscope.collector.lock import hold
+from hubscope.collector.settings import CollectorSettings
+from hubscope.collector.values import Address
+from hubscope.errors import EXIT_DONE, ConfigError, LakeError
+
+POLL_S: Final = 0.05
+FIRST_BACKOFF_S: Final = 0.1
+MAX_BACKOFF_S: Final = 5.0
+STEADY_S: Final = 10.0  # a child that lived this long starts its back-off anew
+START_DEADLINE_S: Final = 60.0  # importing gRPC and Arrow takes 1 to 3 s, on a busy machine ten times that
+LEASE_GRACE_S: Final = 5.0
+FRONT_STOP_S: Final = 8.0
+OLD_COLLECTOR_S: Final = 2.0
+
+
+class _Child:
+    """One process that is kept alive."""
+
+    def __init__(self, name: str, arguments: list[str], *, talks: bool) -> None:
+        self.name = name
+        self.restarts = 0
+        self._command = [sys.executable, "-m", f"hubscope.collector.{name}", *arguments]
+        self._talks = talks
+        self._backoff_s = FIRST_BACKOFF_S
+        self._started_s = 0.0
+        self._start_again_s = 0.0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._started_s = time.monotonic()
+        self.process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,  # held open as long as we live: its end tells the child that we are gone
+            stdout=subprocess.PIPE if self._talks else subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=_die_with_parent if sys.platform == "linux" and self.name == "front" else None,
+        )
+
+    def keep(self) -> bool:
+        """Start it again if it died and its back-off is over. True when it was started just now."""
+        if self.process is None or self.process.poll() is None:
+            return False
+        now_s = time.monotonic()
+        if not self._start_again_s:
+            if now_s - self._started_s > STEADY_S:
+                self._backoff_s = FIRST_BACKOFF_S
+            self._start_again_s = now_s + self._backoff_s
+            say(f"the {self.name} {_how_ended(self.process.returncode)}; starting it again in {self._backoff_s:g} s")
+            self._backoff_s = min(MAX_BACKOFF_S, self._backoff_s * 2)
+        if now_s < self._start_again_s:
+            return False
+        self._start_again_s = 0.0
+        self.restarts += 1
+        self._let_go()
+        self.start()
+        return True
+
+    def stop(self, grace_s: float, forced: _Signals) -> None:
+        """SIGTERM, and SIGKILL when the grace is over or a second signal came."""
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.process.terminate()
+            deadline_s = time.monotonic() + grace_s
+            while self.process.poll() is None and time.monotonic() < deadline_s and forced.count < 2:
+                time.sleep(POLL_S)
+            if self.process.poll() is None:
+                say(f"the {self.name} did not stop in time and is killed; what it had stays in the log")
+                self.process.kill()
+                self.process.wait()
+        self._let_go()
+
+    def first_line(self, deadline_s: float) -> bytes:
+        """What it says on stdout first; empty when it ended or the deadline came."""
+        assert self.process is not None
+        assert self.process.stdout is not None
+        line = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            while not line.endswith(b"\n") and time.monotonic() < deadline_s:
+                if selector.select(POLL_S):
+                    part = os.read(self.process.stdout.fileno(), 4096)
+                    if not part:
+                        return b""
+                    line += part
+        return line if line.endswith(b"\n") else b""
+
+    def _let_go(self) -> None:
+        if self.process is not None:
+            for stream in (self.process.stdin, self.process.stdout):
+                if stream is not None:
+                    with contextlib.suppress(OSError):
+                        stream.close()
+
+
+class _Signals:
+    """Counts SIGINT and SIGTERM: the first asks for a clean stop, the second forces it."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+
+
+def run(settings: CollectorSettings) -> int:
+    """The collector in the foreground, until SIGINT, SIGTERM, or the end of its leases. Returns the exit code.
+
+    Raises ConfigError for a taken port or a state folder that another collector uses, LakeError when it cannot start.
+    """
+    state_dir = Path(settings.state_dir)
+    with hold(state_dir / "collector.lock", OLD_COLLECTOR_S):
+        check_ports(settings)
+        signals = _Signals()
+        before = {number: signal.signal(number, signals) for number in (signal.SIGINT, signal.SIGTERM)}
+        record = state_dir / "collector.json"
+        try:
+            return _run(settings, state_dir, record, signals)
+        finally:
+            record.unlink(missing_ok=True)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _run(settings: CollectorSettings, state_dir: Path, record: Path, signals: _Signals) -> int:
+    handed_over = state_dir / "settings.json"
+    arguments = ["--settings-json", f"@{handed_over}"]
+    _write_private(handed_over, settings.to_json())
+    (state_dir / "restarts.json").unlink(missing_ok=True)
+    front = _Child("front", arguments, talks=True)
+    worker = _Child("worker", arguments, talks=False)
+    front.start()
+    worker.start()
+    children = (front, worker)
+    try:
+        said = front.first_line(time.monotonic() + START_DEADLINE_S)
+        if not said:
+            raise _start_failure(front)
+        settings = _with_ports(settings, json.loads(said))
+        _write_private(handed_over, settings.to_json())  # a front that is started again takes the same ports
+        _write_private(record, json.dumps(_record(settings)))
+        say(
+            f"OTLP/gRPC on {settings.grpc}, OTLP/HTTP on {settings.http}, /metrics and /healthz on {settings.telemetry}"
+        )
+        say(f"the lake is {settings.lake}; stop with Ctrl-C")
+        _keep(settings, state_dir, children, signals)
+    finally:
+        front.stop(FRONT_STOP_S, signals)
+        worker.stop(settings.stop_grace_s + 3.0, signals)
+    say("stopped")
+    return EXIT_DONE
+
+
+def _keep(settings: CollectorSettings, state_dir: Path, children: tuple[_Child, ...], signals: _Signals) -> None:
+    """Watch the children until a signal comes, or nobody holds a lease any more."""
+    last_lease_s = time.monotonic()
+    while not signals.count:
+        restarted = [child.name for child in children if child.keep()]
+        if restarted:
+            with contextlib.suppress(OSError):
+                _write_private(state_dir / "restarts.json", json.dumps({c.name: c.restarts for c in children}))
+        if settings.stop_without_leases:
+            if leases.living(state_dir):
+                last_lease_s = time.monotonic()
+            elif time.monotonic() - last_lease_s > LEASE_GRACE_S:
+                say("no program needs this collector any more")
+                return
+        time.sleep(POLL_S)
+
+
+def _start_failure(front: _Child) -> Exception:
+    """Why the first start failed; the front has said the rest on stderr."""
+    code = None
+    if front.process is not None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = front.process.wait(1.0)
+    if code == 2:
+        return ConfigError("the collector's front refused its configuration; its message is above")
+    return LakeError("the collector's front did not start; its message is above", "see `hubscope doctor`")
+
+
+def check_ports(settings: CollectorSettings) -> None:
+    """Raises ConfigError that names every taken port with its owner and its flag."""
+    problems: list[str] = []
+    places = (("--grpc", settings.grpc), ("--http", settings.http), ("--telemetry", settings.telemetry))
+    for flag, address in places:
+        if not address.port:
+            continue
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            if os.name != "nt":  # there, it would let two listen on one port
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address.host, address.port))
+                probe.listen(1)
+            except OSError as error:
+                owner = port_owner(address.port)
+                reason = f"is taken{f' by {owner}' if owner else ''}" if error.errno in _TAKEN else str(error.strerror)
+                problems.append(f"{flag}: {address} {reason}; {flag} HOST:PORT changes it")
+    if problems:
+        raise ConfigError("the collector cannot listen:", "port 0 takes any free one", tuple(problems))
+
+
+_TAKEN: Final = (48, 98, 10048)  # EADDRINUSE on macOS, Linux and Windows
+
+
+def port_owner(port: int) -> str | None:
+    """`name (pid n)` of the process that listens on a local port; None where the system does not tell us."""
+    import psutil
+
+    try:
+        for connection in psutil.net_connections("tcp"):
+            listens = connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
+            if listens and connection.pid:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    except (psutil.Error, OSError):
+        return None
+    return None
+
+
+def _with_ports(settings: CollectorSettings, ports: dict[str, Any]) -> CollectorSettings:
+    return replace(
+        settings,
+        grpc=Address(settings.grpc.host, ports["grpc"]),
+        http=Address(settings.http.host, ports["http"]),
+        telemetry=Address(settings.telemetry.host, ports["telemetry"]),
+    )
+
+
+def _record(settings: CollectorSettings) -> dict[str, Any]:
+    """collector.json: how `run`, `status` and `doctor` find this collector."""
+    addresses = {"grpc": str(settings.grpc), "http": str(settings.http), "telemetry": str(settings.telemetry)}
+    return {"pid": os.getpid(), **addresses, "addresses": addresses, "lake": settings.lake, "state": settings.state_dir}
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Replace a file that only its owner may read."""
+    fresh = path.with_name(f"{path.name}.new")
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    fresh.replace(path)
+
+
+def _die_with_parent() -> None:
+    """In the child, on Linux: the kernel ends it when the supervisor is killed, which frees the ports and the log."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _how_ended(returncode: int) -> str:
+    if returncode < 0:
+        with contextlib.suppress(ValueError):
+            return f"was ended by {signal.Signals(-returncode).name}"
+    return f"ended with {returncode}"
+
+
+def say(text: str) -> None:
+    """Talk goes to stderr."""
+    print(f"hubscope collect: {text}", file=sys.stderr, flush=True)
