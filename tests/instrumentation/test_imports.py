@@ -108,6 +108,24 @@ def test_uninstalling_gives_importlib_its_function_back():
     assert bootstrap._find_and_load is before
 
 
+def test_a_later_patch_of_somebody_else_is_left_in_place(modules, monkeypatch):
+    """Who patches importlib after us keeps their patch when we leave, and we record nothing more."""
+    recorder = ImportRecorder(0)
+    monkeypatch.setattr(bootstrap, "_find_and_load", bootstrap._find_and_load)  # given back after the test
+    recorder.install()
+    ours = bootstrap._find_and_load
+
+    def theirs(name, import_):
+        return ours(name, import_)
+
+    bootstrap._find_and_load = theirs
+    recorder.close()
+    assert bootstrap._find_and_load is theirs
+    (modules / "hm_quiet.py").write_text("")
+    importlib.import_module("hm_quiet")
+    assert not [record for record in recorder.kept if record.name == "hm_quiet"]
+
+
 def test_use_after_the_import_counts_and_use_during_it_does_not(modules, recorder):
     """Code that ran only while its module was imported is unused; without code objects nothing is said."""
     if usage.find_watch() is None:

@@ -119,6 +119,31 @@ def test_classes_of_the_application_are_kept_and_measured(measured, recorded):
     assert [span.name for span in recorded.spans] == ["SELECT", "SELECT"]
 
 
+def test_what_the_application_overrides_still_runs(measured, recorded):
+    """Overridden methods of the application's own classes come first, and are measured underneath."""
+    calls: list[str] = []
+
+    class Own(sqlite3.Connection):
+        def execute(self, *args):
+            calls.append("execute")
+            return super().execute(*args)
+
+        def cursor(self, *args):
+            calls.append("cursor")
+            return super().cursor(OwnCursor)
+
+    class OwnCursor(sqlite3.Cursor):
+        def fetchall(self):
+            calls.append("fetchall")
+            return super().fetchall()
+
+    con = sqlite3.connect(":memory:", factory=Own)
+    con.execute("select 1").fetchall()
+    con.cursor().execute("select 2").fetchall()
+    assert calls == ["execute", "cursor", "fetchall"]
+    assert [span.attributes["db.response.returned_rows"] for span in recorded.spans] == [1, 1]
+
+
 def test_an_error_is_told_without_its_text(measured, recorded):
     """A failed statement has the error's class and SQLite's code, and raises as before; no data is recorded."""
     con = _filled()

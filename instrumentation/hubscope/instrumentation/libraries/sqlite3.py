@@ -228,13 +228,17 @@ class MeasuredConnection(sqlite3.Connection):
         return super().cursor(_cursor_factory(factory))
 
     def execute(self, sql: str, parameters: Any = (), /) -> Any:
-        return self.cursor().execute(sql, parameters)
+        return self._hubscope_own_cursor().execute(sql, parameters)
 
     def executemany(self, sql: str, parameters: Iterable[Any], /) -> Any:
-        return self.cursor().executemany(sql, parameters)
+        return self._hubscope_own_cursor().executemany(sql, parameters)
 
     def executescript(self, sql_script: str, /) -> Any:
-        return self.cursor().executescript(sql_script)
+        return self._hubscope_own_cursor().executescript(sql_script)
+
+    def _hubscope_own_cursor(self) -> Any:
+        # As in C: these three make a plain cursor and do not ask a `cursor` method that the application overrode.
+        return super().cursor(MeasuredCursor)
 
     def commit(self) -> None:
         self._hubscope_transaction("COMMIT", super().commit, ())
@@ -270,8 +274,8 @@ def _length(parameters: object) -> int | None:
 
 @functools.lru_cache(maxsize=256)
 def _mixed(measured: Any, own: Any) -> Any:
-    """The application's own class, measured."""
-    return type(own.__name__, (measured, own), {"__module__": own.__module__, "__qualname__": own.__qualname__})
+    """The application's own class, measured underneath: what it overrides still comes first."""
+    return type(own.__name__, (own, measured), {"__module__": own.__module__, "__qualname__": own.__qualname__})
 
 
 def _subclass(measured: type, factory: Any, base: type) -> Any:

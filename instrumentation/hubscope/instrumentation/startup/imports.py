@@ -64,6 +64,8 @@ class ImportRecorder:
         self._loading: dict[str, int] = {}
         self._offset_ns = time_ns() - perf_counter_ns()
         self._original: Callable[..., ModuleType] | None = None
+        self._installed: Callable[..., ModuleType] | None = None
+        self._on = False
         self._watch = usage.find_watch()
 
     def unix_nano(self, clock_ns: int) -> int:
@@ -75,15 +77,19 @@ class ImportRecorder:
         original = getattr(_bootstrap, "_find_and_load", None)
         if original is None:
             return False
-        self._original = original
-        _bootstrap._find_and_load = self._stand_in(original)
+        self._on = True
+        if self._installed is None:
+            self._original = original
+            self._installed = _bootstrap._find_and_load = self._stand_in(original)
         return True
 
     def uninstall(self) -> None:
         """End, and put importlib's own function back."""
-        if self._original is not None:
+        self._on = False
+        # Somebody else may stand in front of us by now: then ours stays, and only passes on.
+        if self._installed is not None and _bootstrap._find_and_load is self._installed:
             _bootstrap._find_and_load = self._original
-            self._original = None
+            self._original = self._installed = None
 
     def used(self, record: Import) -> bool | None:
         """Whether code of the import ran since it ended; None where that cannot be known."""
@@ -117,6 +123,8 @@ class ImportRecorder:
         return find_and_load
 
     def _begin(self, name: str) -> Import | None:
+        if not self._on:
+            return None
         thread = threading.get_ident()
         if self._loading.setdefault(name, thread) != thread:
             return None  # another thread loads it and this one waits: one import, not two

@@ -89,6 +89,7 @@ class Monitor:
         # sys.monitoring is unknown to the type checker's 3.11 view.
         self._monitoring: Any = vars(sys)["monitoring"]
         self._called: dict[CodeType, int] = {}
+        self._armed: set[CodeType] = set()
         self._clock = 0
         self._tool = next((t for t in (4, 3) if self._monitoring.get_tool(t) is None), -1)
         if self._tool < 0:
@@ -108,6 +109,7 @@ class Monitor:
             if code in self._called:  # it told once and is silent since: make it tell again
                 set_events(tool, code, 0)
             set_events(tool, code, self._event)
+        self._armed.update(codes)
         return Snapshot(codes, self._clock)
 
     def ran(self, snapshot: Snapshot) -> bool | None:
@@ -117,7 +119,11 @@ class Monitor:
 
     def close(self) -> None:
         self._monitoring.register_callback(self._tool, self._event, None)
-        self._monitoring.free_tool_id(self._tool)  # from 3.12 on this also drops the tool's local events
+        for code in self._armed:  # freeing the id leaves them instrumented
+            self._monitoring.set_local_events(self._tool, code, 0)
+        self._armed.clear()
+        self._called.clear()
+        self._monitoring.free_tool_id(self._tool)
 
 
 def _probe() -> FunctionType:
