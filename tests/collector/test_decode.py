@@ -28,7 +28,7 @@ from hubscope.errors import BadInputError, PermanentError
 from hubscope.lake_schema import EXPONENTIAL_HISTOGRAM, GAUGE, HISTOGRAM, LOGS, SCHEMAS, SUM, SUMMARY, TRACES
 
 INT64_MAX = (1 << 63) - 1
-EXAMPLES = settings(max_examples=60, deadline=None)
+EXAMPLES = settings(max_examples=35, deadline=None)
 
 texts = st.text(st.characters(codec="utf-8"), max_size=8)
 int64s = st.integers(-(1 << 63), INT64_MAX)

@@ -52,7 +52,7 @@ class Attributes(NamedTuple):
             return self.values, self.types
         values = self.values.to_pylist()
         for row, entries in extra.items():
-            values[row] += entries.items()
+            values[row] = list({**dict(values[row]), **entries}.items())
         return pa.array(values, MAP), self.types
 
 

@@ -367,6 +367,9 @@ def run(arguments: list[str] | None = None) -> int:
     except HubscopeError as error:
         print(f"worker: {error}", file=sys.stderr)
         return status_of(error).exit_code
+    except Exception as error:  # noqa: BLE001 - the outermost boundary: a bug, told whole, for the supervisor to restart
+        _log.exception("the worker ended on a bug; nothing is lost, the log has it")
+        return status_of(error).exit_code
 
 
 if __name__ == "__main__":
