@@ -136,7 +136,7 @@ def test_a_named_endpoint_is_used(tmp_path: Path) -> None:
 
 @posix
 def test_ctrl_c_in_a_terminal_arrives_once() -> None:
-    """The terminal gives Ctrl-C to the program itself; it is not passed on a second time (servers take two as "now")."""
+    """The terminal gives Ctrl-C to the program itself; not passed on a second time (servers take two as "now")."""
     import fcntl
     import pty
     import termios

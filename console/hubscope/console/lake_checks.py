@@ -15,6 +15,7 @@ from hubscope.console.collector_link import (
     TELEMETRY_PORT,
     Address,
     health,
+    is_healthy,
     listening,
     owner,
     recorded,
@@ -58,10 +59,12 @@ def collector(lake: str) -> Iterator[Check]:
     if answer is None:
         remedy = f"see {state / 'collector.log'}, end the process, start it again"
         yield Check("collector", FAIL, f"pid {found['pid']} is alive and does not answer at {address}", remedy)
-    elif str(answer.get("status", "")).lower() not in ("ok", "healthy", "ready"):
-        yield Check(
-            "collector", FAIL, f"pid {found['pid']} says {answer.get('status')}", f"see {state / 'collector.log'}"
-        )
+    elif not is_healthy(answer):
+        detail = f"pid {found['pid']} takes no data: {answer.get('reason') or answer.get('status')}"
+        yield Check("collector", FAIL, detail, f"see {state / 'collector.log'}")
+    elif not answer.get("worker", {}).get("alive", True):
+        detail = f"pid {found['pid']} takes data, and its worker does not write it"
+        yield Check("collector", FAIL, detail, f"see {state / 'collector.log'}; nothing is lost, the log keeps it")
     else:
         yield Check("collector", OK, f"pid {found['pid']}, healthy, telemetry at {address}")
 

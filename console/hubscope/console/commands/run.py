@@ -111,6 +111,7 @@ def _local(stack: ExitStack, lake: str, wanted: Wanted) -> Destination:
     if found is not None and found.state is None:
         return found
     stack.enter_context(local_collector.lease(state))
+    found = local_collector.find(lake, state, wanted)  # again: one that was about to leave may have left
     if found is not None:
         return found
     with terminal.working("starting a collector"):
