@@ -181,7 +181,7 @@ def _write(columns: Sequence[str], rows: Sequence[Sequence[Any]], form: str) -> 
         writer.writerows(rows)
     else:
         numeric = [any(_is_number(row[i]) for row in rows) for i in range(len(columns))]
-        cells = [[_cell(value) for value in row] for row in rows]
+        cells = [[_cell(value, column) for column, value in zip(columns, row, strict=True)] for row in rows]
         click.echo(terminal.table(columns, cells, numeric), nl=False)
         terminal.say(f"{len(rows):,} {'row' if len(rows) == 1 else 'rows'}")
 
@@ -190,9 +190,14 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _cell(value: object) -> str:
+def _cell(value: object, column: str) -> str:
+    """A value as a person reads it: shipped queries name seconds `…_s`, and these become ms or µs."""
+    from hubscope.analytics.render import numbers
+
     if value is None:
-        return "–"
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+        return numbers.UNKNOWN
+    if isinstance(value, float):
+        return numbers.quantity(value, "s") if column.endswith("_s") else numbers.digits(value)
+    text = str(value)
     text = "".join(c if c.isprintable() else " " for c in text)
     return text if len(text) <= CELL_WIDTH else text[: CELL_WIDTH - 1] + "…"
