@@ -136,7 +136,9 @@ def _write(path: Path) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m datasette_cities.build", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m datasette_cities.build", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="where cities.db is kept")
     given = parser.parse_args(arguments)
     try:

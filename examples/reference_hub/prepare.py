@@ -92,7 +92,7 @@ def _packages() -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     for module, distributions in importlib.metadata.packages_distributions().items():
         metadata = importlib.metadata.metadata(distributions[0])
-        found[module] = (metadata.get("Version", ""), metadata.get("Summary", ""))
+        found[module] = (metadata["Version"] or "", metadata["Summary"] or "")
     return found
 
 

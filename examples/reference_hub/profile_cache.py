@@ -50,6 +50,6 @@ class ProfileCache:
 def _mean(vectors: list[Vector]) -> Vector:
     if not vectors:
         return np.zeros(DIMENSIONS, dtype=np.float32)
-    mean = np.mean(np.stack(vectors), axis=0, dtype=np.float32)
+    mean: Vector = np.stack(vectors).mean(axis=0, dtype=np.float32)
     length = float(np.linalg.norm(mean))
     return mean / np.float32(length) if length else mean
