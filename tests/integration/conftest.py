@@ -225,9 +225,11 @@ def _differences(path: str, actual: Any, expected: Any) -> list[str]:
     if isinstance(actual, list) and isinstance(expected, list) and len(actual) == len(expected):
         pairs = enumerate(zip(actual, expected, strict=True))
         return [d for i, (a, e) in pairs for d in _differences(f"{path}[{i}]", a, e)]
-    # repr: NaN is equal to NaN, -0.0 is not 0.0.
-    if type(actual) is type(expected) and repr(actual) == repr(expected):
-        return []
+    if type(actual) is type(expected):
+        # Floats by their text: NaN is NaN, and -0.0 is not 0.0.
+        same = repr(actual) == repr(expected) if isinstance(actual, float) else actual == expected
+        if same:
+            return []
     return [f"{path}: expected {expected!r}, got {actual!r}"]
 
 

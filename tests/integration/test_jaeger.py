@@ -440,7 +440,7 @@ def _compared(found: list[Row], rows: list[Row], differences: Callable[[str, Any
         row = {column: lake[key][column] for column in jaeger[key]}
         if row["Duration"] == 0:  # Jaeger makes such a span 1 ns long, and says so
             warning = jaeger[key]["SpanAttributes"].pop("@jaeger@warnings", None)
-            assert jaeger[key]["Duration"] == 1 and warning, f"{row['SpanName']}: {jaeger[key]}"
+            assert (jaeger[key]["Duration"], bool(warning)) == (1, True), jaeger[key]
             jaeger[key]["Duration"] = 0
         row["Events"] = [{k: v for k, v in event.items() if k != "Timestamp"} for event in row["Events"]]
         problems += differences(row["SpanName"], jaeger[key], row)
