@@ -165,6 +165,13 @@ def test_a_wrong_setting_is_said_and_the_program_runs(run_app, exporting_to, sin
     assert "Traceback" not in finished.err
 
 
+def test_warnings_are_the_application_s(run_app, exporting_to, environ, sink):
+    """Setting up leaves the program's warning filters as they were."""
+    text = "import warnings; print([f[:3] for f in warnings.filters])"
+    plain = run_app(text, environ, wrapper=()).out
+    assert run_app(text, prepare_environment(environ, endpoint=sink.endpoint), wrapper=()).out == plain
+
+
 def test_a_configuration_file_keeps_ours(run_app, exporting_to, sink, tmp_path):
     """Under OTEL_CONFIG_FILE the providers are those of the file; the start, queries and the bounded exit are added."""
     package = tmp_path / "path" / "opentelemetry" / "configuration"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from typing import Any
 
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]
@@ -43,11 +44,14 @@ class HubscopeDistro(BaseDistro):  # type: ignore[misc]  # no type information
         if started is not None:
             started.set_up_again(ready=False)
         try:
-            super().load_instrumentor(entry_point, **kwargs)
+            with warnings.catch_warnings():
+                super().load_instrumentor(entry_point, **kwargs)
         except ModuleNotFoundError as error:
             _log.debug("instrumentation %s: %s", entry_point.name, error)
         except Exception as error:  # noqa: BLE001 - the loader would stop at anything but an ImportError
-            _log.warning("instrumentation %s failed, its library is not measured: %s", entry_point.name, error)
+            _log.warning(
+                "hubscope: instrumentation %s failed, its library is not measured: %s", entry_point.name, error
+            )
             _log.debug("instrumentation %s failed", entry_point.name, exc_info=True)
         finally:
             if started is not None:

@@ -49,7 +49,9 @@ def watch_for_second(ours: TracerProvider, joined: Callable[[TracerProvider], No
     """
     original = getattr(trace, "_set_tracer_provider", None)
     if original is None:
-        _log.warning("a tracer provider that the application sets later cannot be joined with this OpenTelemetry API")
+        _log.warning(
+            "hubscope: a tracer provider that the application sets later cannot be joined with this OpenTelemetry API"
+        )
         return False
 
     def set_provider(provider: Any, log: bool) -> None:
@@ -61,7 +63,9 @@ def watch_for_second(ours: TracerProvider, joined: Callable[[TracerProvider], No
             trace._set_tracer_provider = original  # a third one is the application's own mistake
             joined(provider)
         except Exception:  # noqa: BLE001 - never into the application
-            _log.warning("the application's own tracer provider could not be joined; its exporters get nothing")
+            _log.warning(
+                "hubscope: the application's own tracer provider could not be joined; its exporters get nothing"
+            )
             _log.debug("joining failed", exc_info=True)
             original(provider, log)
 

@@ -30,7 +30,9 @@ def prepare_environment(
     application says itself. `endpoint` is a collector's URL (http or https; port 4317 speaks gRPC, others HTTP, unless
     `protocol` says `grpc` or `http/protobuf`); without it the standard variables hold. `version` becomes
     service.version. Call it just before starting the process: it takes the launcher's clock.
-    ConfigError for an endpoint that is no URL. A command that is not Python ignores all of it.
+    ConfigError for an endpoint that is no URL. A command that is not Python ignores all of it, and so does a Python
+    told to ignore its environment (`-E`, `-I`). A Python program that only starts another one (`poetry run`) hands
+    nothing on unless HUBSCOPE_INSTRUMENT_CHILDREN is set.
     """
     child = dict(environ)
     parts = [p for p in child.get("PYTHONPATH", "").split(os.pathsep) if p and os.path.abspath(p) != SITE_DIR]
@@ -76,4 +78,5 @@ def service_of(command: Sequence[str]) -> str:
 
 
 def _stem(path: str) -> str:
-    return os.path.splitext(os.path.basename(path))[0] or path
+    name, suffix = os.path.splitext(os.path.basename(path))
+    return name if suffix in (".py", ".pyw", ".pyz", ".exe") else name + suffix  # python3.11 keeps its version

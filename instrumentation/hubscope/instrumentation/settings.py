@@ -72,7 +72,7 @@ def positive_number(name: str, default: float, environ: Mapping[str, str] = os.e
         import logging
 
         logging.getLogger("hubscope").warning(
-            "%s: expected a number of at least 0, got %r; using %g", name, text, default
+            "hubscope: %s: expected a number of at least 0, got %r; using %g", name, text, default
         )
         return default
     return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import warnings
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -57,7 +58,7 @@ def configure(service_name: str | None = None, service_version: str | None = Non
             if configure_sdk(resource_attributes=said):
                 load_instrumentors()
         except Exception as error:  # noqa: BLE001 - never into the application
-            _log.error("measuring is off, because the set-up failed: %s", error)
+            _log.error("hubscope: measuring is off, because the set-up failed: %s", error)
             _log.debug("the set-up failed", exc_info=True)
 
 
@@ -70,16 +71,18 @@ def configure_sdk(**kwargs: Any) -> bool:
     with _lock:
         if _configured:
             return True
-        from opentelemetry import trace
+        # Importing the SDK and getting a tracer add warning filters; they are not the application's.
+        with warnings.catch_warnings():
+            from opentelemetry import trace
 
-        existing = trace.get_tracer_provider()
-        if isinstance(existing, (trace.ProxyTracerProvider, trace.NoOpTracerProvider)):
-            if not _stock(kwargs):
-                return False
-        else:
-            _join_existing(existing)
-        _configured = True
-        _complete()
+            existing = trace.get_tracer_provider()
+            if isinstance(existing, (trace.ProxyTracerProvider, trace.NoOpTracerProvider)):
+                if not _stock(kwargs):
+                    return False
+            else:
+                _join_existing(existing)
+            _configured = True
+            _complete()
         return True
 
 
@@ -101,7 +104,7 @@ def _stock(kwargs: dict[str, Any]) -> bool:
         stock: Any = _Stock
         stock().configure(**kwargs)
     except Exception as error:  # noqa: BLE001 - a wrong setting must not end the application
-        _log.error("measuring is off, because OpenTelemetry could not be set up: %s", error)
+        _log.error("hubscope: measuring is off, because OpenTelemetry could not be set up: %s", error)
         _log.debug("the set-up failed", exc_info=True)
         return False
     return True
@@ -113,7 +116,9 @@ def _join_existing(provider: Any) -> None:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     if not isinstance(provider, TracerProvider):
-        _log.warning("the application's tracer provider is no OpenTelemetry SDK one (%s); not joined", type(provider))
+        _log.warning(
+            "hubscope: the application's tracer provider is no OpenTelemetry SDK one (%s); not joined", type(provider)
+        )
         return
     from opentelemetry.sdk import _configuration as stock
 
@@ -180,7 +185,9 @@ def _attach_processors(providers: tuple[Any, Any, Any]) -> None:
 
         sdk.attach(*providers, rules.load())
     except Exception as error:  # noqa: BLE001 - KPIs are missing then, the spans are not
-        _log.warning("%s is set, but the processors could not be attached: %s", settings.SDK_PROCESSORS, error)
+        _log.warning(
+            "hubscope: %s is set, but the processors could not be attached: %s", settings.SDK_PROCESSORS, error
+        )
 
 
 def _give_instance_id(providers: tuple[Any, ...]) -> None:

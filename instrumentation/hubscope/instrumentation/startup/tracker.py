@@ -149,6 +149,8 @@ class Startup:
             _log.debug("the start could not be reported", exc_info=True)
         finally:
             self.recorder.close()
+            self.recorder.kept.clear()
+            self._used_when_seen.clear()
         return True
 
     def _emit(self, end: End) -> None:
@@ -288,5 +290,5 @@ def begin(handles: signals.Handles) -> Startup:
 
     listening.watch(lambda: started.seen("listening"))
     if not started.recorder.install():
-        _log.warning("imports are not measured: this interpreter has no importlib._bootstrap._find_and_load")
+        _log.warning("hubscope: imports are not measured: this interpreter has no importlib._bootstrap._find_and_load")
     return started
