@@ -23,7 +23,7 @@ from hubscope.collector.decode_traces import spans
 from hubscope.collector.decode_values import OverlappingKindsError
 from hubscope.collector.wal import Record, Signal
 from hubscope.errors import BadInputError
-from hubscope.lake_schema import LOGS, SCHEMAS, TRACES
+from hubscope.lake_schema import LOGS, TRACES
 
 Request = ExportTraceServiceRequest | ExportMetricsServiceRequest | ExportLogsServiceRequest
 
@@ -50,11 +50,6 @@ def decode(records: Iterable[Record]) -> dict[str, pa.Table]:
             if rows.num_rows:
                 parts.setdefault(name, []).append(rows)
     return {name: pa.concat_tables(tables) for name, tables in parts.items()}
-
-
-def empty_table(name: str) -> pa.Table:
-    """A table of the lake without rows."""
-    return SCHEMAS[name].empty_table()
 
 
 def _groups(records: Iterable[Record]) -> Iterator[tuple[Signal, list[bytes]]]:
