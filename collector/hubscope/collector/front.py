@@ -87,8 +87,8 @@ async def _serve(settings: CollectorSettings, writer: SegmentWriter) -> None:
         asyncio.create_task(telemetry.serve([telemetry_socket])),
     ]
     serving[0].add_done_callback(lambda _: stopping.set())
-    while not (otlp.started and telemetry.started) and not any(task.done() for task in serving):
-        await asyncio.sleep(0.005)  # noqa: ASYNC110 - uvicorn has a flag for it and no event
+    while not (otlp.started and telemetry.started) and not any(t.done() for t in serving):  # noqa: ASYNC110 - no event
+        await asyncio.sleep(0.005)
     gc.collect()
     gc.freeze()  # what is loaded now stays; the collector need not look at it again
     ports = {"grpc": grpc_port, "http": http_socket.getsockname()[1], "telemetry": telemetry_socket.getsockname()[1]}
