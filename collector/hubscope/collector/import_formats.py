@@ -73,7 +73,7 @@ def _found(path: Path, stream: io.BufferedReader) -> Iterator[Found]:
 
 
 def _decompressed(file: BinaryIO) -> io.BufferedReader:
-    plain = io.BufferedReader(cast(io.RawIOBase, file), 1 << 20)
+    plain: io.BufferedReader = io.BufferedReader(cast(io.RawIOBase, file), 1 << 20)
     start = plain.peek(4)
     if start.startswith(_ZSTD):
         reader = zstandard.ZstdDecompressor().stream_reader(plain, read_across_frames=True)

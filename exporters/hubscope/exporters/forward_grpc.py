@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import grpc
-from google.rpc.error_details_pb2 import RetryInfo
-from google.rpc.status_pb2 import Status
+import grpc  # type: ignore[import-untyped]  # ships no types
+from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]  # ships no types
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # ships no types
 
 from hubscope.errors import PermanentError
 from hubscope.exporters.forward import retryable
