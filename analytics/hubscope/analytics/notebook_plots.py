@@ -12,7 +12,7 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from hubscope.analytics.render import numbers
-from hubscope.analytics.render.plots import nice_ticks
+from hubscope.analytics.render.plots import unit_ticks
 
 WIDTH: Final = 760
 BAR_PX, GAP_PX = 20, 8
@@ -72,7 +72,7 @@ def by_run(
         return _empty(title)
     names = list(dict.fromkeys(str(row.get(series, "")) for row in shown))
     values = [float(row[value]) for row in shown]
-    ticks = nice_ticks(min(0.0, *values), max(values), 4)
+    ticks = unit_ticks(min(0.0, *values), max(values), unit, 4)
     left, right, bottom = 76, 20, height - 34
     scale = (bottom - _TITLE_PX) / (ticks[-1] - ticks[0])
     parts = []

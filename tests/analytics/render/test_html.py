@@ -181,3 +181,11 @@ def test_ticks_cover_the_values(low: float, high: float) -> None:
     assert ticks[0] <= low
     assert ticks[-1] >= high * 0.999999
     assert 2 <= len(ticks) <= 7
+
+
+def test_bytes_are_ticked_in_round_mebibytes() -> None:
+    """What is written in MiB is round in MiB."""
+    from hubscope.analytics.render import numbers
+
+    ticks = plots.unit_ticks(0, 170 * 2**20, "By")
+    assert [numbers.quantity(tick, "By") for tick in ticks[1:]] == ["100 MiB", "200 MiB"]

@@ -28,6 +28,14 @@ def nice_ticks(low: float, high: float, wanted: int = 3) -> list[float]:
     return ticks
 
 
+def unit_ticks(low: float, high: float, unit: str, wanted: int = 3) -> list[float]:
+    """`nice_ticks` that are round as they are written: bytes go by powers of 1024."""
+    if unit.partition("/")[0] != "By" or high <= 0:
+        return nice_ticks(low, high, wanted)
+    factor = 1024.0 ** max(0, math.floor(math.log(high, 1024)))
+    return [tick * factor for tick in nice_ticks(low / factor, high / factor, wanted)]
+
+
 def kpi_plot(kpi: Kpi) -> Markup:
     """One point a run, oldest first, with the target as a dashed line; versions alternate their mark."""
     unit = outline.kpi_unit(kpi)
@@ -43,7 +51,7 @@ def run_plot(points: Sequence[RunValue], unit: str, limit: float | None, label: 
     values = [point.value for point in points]
     low, high = min(0.0, *values), max(values)
     shown_limit = limit if limit is not None and limit <= 4 * high else None
-    ticks = nice_ticks(low, max(high, shown_limit or high))
+    ticks = unit_ticks(low, max(high, shown_limit or high), unit)
     scale = (HEIGHT - _TOP - _BOTTOM) / (ticks[-1] - ticks[0])
 
     def y(value: float) -> float:
