@@ -100,8 +100,8 @@ def test_two_versions_are_compared(hubscope: Hubscope, lake: Path) -> None:
 
 
 def test_a_version_that_is_not_there_is_named(hubscope: Hubscope, lake: Path) -> None:
-    """A version the lake does not have is wrong usage, with those it has."""
+    """A version the lake does not hold is exit 4, and named."""
     result = hubscope("compare", "1", "3", "--lake", lake)
-    assert result.exit_code == 2
-    assert "3" in result.stderr
+    assert result.exit_code == 4
+    assert "'3'" in result.stderr or " 3" in result.stderr
     assert "Traceback" not in result.stderr

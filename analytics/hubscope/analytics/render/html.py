@@ -73,7 +73,7 @@ def render(report: Report) -> str:
             report=report,
             css=Markup(css),
             policy=_policy(css),
-            window=numbers.span_of_time(report.window.start, report.window.end),
+            looked_at=outline.scope(report),
             kpis=outline.judged_kpis(report),
             items=[_item(item) for item in outline.items(report)],
             worst_trace=lambda item: _worst_trace(report, item["source"]),

@@ -14,11 +14,9 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
 def render(report: Report, top: int = outline.TOP_FINDINGS) -> str:
     """The report as Markdown with a newline at its end; text from telemetry is escaped."""
-    window = numbers.span_of_time(report.window.start, report.window.end)
-    services = ", ".join(_text(s) for s in report.services) or "no service"
     parts = [
         f"## {_text(report.summary.verdict)}",
-        f"{services} · {numbers.count(len(report.runs), 'run')} · {window}",
+        " · ".join(_text(part) for part in outline.scope(report)),
         _kpis(report),
         _items(report, top),
         _comparisons(report),

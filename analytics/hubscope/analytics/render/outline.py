@@ -80,6 +80,15 @@ def comparison_title(comparison: Comparison) -> str:
     return f"{comparison.metric} · {where}" if where else comparison.metric
 
 
+def scope(report: Report) -> tuple[str, ...]:
+    """What the report looked at: services, runs, window. A comparison alone says that where it compares."""
+    if report.comparisons and not report.runs:
+        return ()
+    services = ", ".join(report.services) or "no service"
+    window = numbers.span_of_time(report.window.start, report.window.end)
+    return (services, numbers.count(len(report.runs), "run"), window)
+
+
 def comparison_verdict(comparisons: Sequence[Comparison]) -> str:
     """`2 metrics became better, 1 worse; 5 stayed the same, 3 could not be judged.`"""
     counted = {name: sum(c.verdict == name for c in comparisons) for name in ("better", "worse", "same", "unknown")}

@@ -66,9 +66,7 @@ def render(
     page = _Page(width, colour)
     worst = "fail" if report.summary.failed else "pass" if report.summary.passed else ""
     page.wrapped(report.summary.verdict, style=worst or "bold")
-    services = ", ".join(report.services) or "no service"
-    window = numbers.span_of_time(report.window.start, report.window.end)
-    page.wrapped(" · ".join((services, numbers.count(len(report.runs), "run"), window)), style="dim")
+    page.wrapped(" · ".join(outline.scope(report)), style="dim")
     _kpis(page, report)
     _items(page, report, top)
     _comparisons(page, report, every)

@@ -77,8 +77,8 @@ def deliver(report: Report, form: str, path: str | None, open_: bool) -> None:
         terminal.say("no browser could be started; open the file by hand")
 
 
-def render(report: Report, form: str, colour: bool = False) -> str:
-    """The report as text, ending in a newline."""
+def render(report: Report, form: str, colour: bool = False, every: bool = False) -> str:
+    """The report as text, ending in a newline; `every` names each compared metric on the terminal."""
     if form == "json":
         return report.to_json() + "\n"
     if form == "html":
@@ -91,7 +91,7 @@ def render(report: Report, form: str, colour: bool = False) -> str:
         return markdown.render(report)
     from hubscope.analytics.render import text
 
-    return text.render(report, width=terminal.text_width(), colour=colour)
+    return text.render(report, width=terminal.text_width(), colour=colour, every=every)
 
 
 def _report_file() -> Path:
