@@ -64,9 +64,9 @@ class Lab:
         assert number is not None
         return number
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "hubscope.collector.worker", "--settings-json", self.settings.to_json()]
-        worker = subprocess.Popen(command, env=self.environment, stderr=subprocess.PIPE, text=True)
+        worker = subprocess.Popen(command, env=self.environment, stdin=stdin, stderr=subprocess.PIPE, text=True)
         self.workers.append(worker)
         return worker
 
@@ -398,3 +398,13 @@ def test_a_destination_that_stays_down_is_bounded(lab: Lab, destination: Destina
     until(lambda: lab.status()["exporters"]["there"]["dropped"] > 0, "the oldest are given up")
     until(lambda: len(lab.names()) == 6, "the lake has everything")
     lab.stop(worker)
+
+
+def test_a_worker_ends_with_its_supervisor(lab: Lab) -> None:
+    """When the pipe that the supervisor holds ends, even before the worker is up, it drains and ends."""
+    lab.add(spans_request("a"))
+    worker = lab.start(stdin=subprocess.PIPE)
+    assert worker.stdin is not None
+    worker.stdin.close()
+    assert worker.wait(timeout=DEADLINE_S) == 0
+    assert lab.names() == ["a"]

@@ -14,10 +14,12 @@ and with 4 where the lake cannot be used at all.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
 import signal
+import stat
 import sys
 import threading
 import time
@@ -322,8 +324,7 @@ def only_worker(state_dir: Path) -> Iterator[None]:
 
 
 def main(settings: CollectorSettings) -> int:
-    """Run the worker until SIGTERM, or until the process that started it is gone. Returns the exit code."""
-    parent = os.getppid()
+    """Run the worker until SIGTERM, or until a pipe on its stdin ends with the supervisor. Returns the exit code."""
     with only_worker(Path(settings.state_dir)):
         worker = Worker(settings)
         signal.signal(signal.SIGTERM, lambda *_: worker.drain.set())
@@ -331,8 +332,10 @@ def main(settings: CollectorSettings) -> int:
             signal.SIGINT, signal.SIG_IGN
         )  # Ctrl-C reaches the whole group; the supervisor ends us in its turn
         ended = threading.Event()
-        publisher = threading.Thread(target=_publish, args=(worker, parent, ended), name="publisher", daemon=True)
+        publisher = threading.Thread(target=_publish, args=(worker, ended), name="publisher", daemon=True)
         publisher.start()
+        if _stdin_is_a_pipe():
+            threading.Thread(target=_watch_supervisor, args=(worker,), name="supervisor", daemon=True).start()
         try:
             worker.run()
         finally:
@@ -341,7 +344,7 @@ def main(settings: CollectorSettings) -> int:
     return 0
 
 
-def _publish(worker: Worker, parent: int, ended: threading.Event) -> None:
+def _publish(worker: Worker, ended: threading.Event) -> None:
     path = worker.state_dir / "worker.json"
     fresh = path.with_suffix(".new")
     last = False
@@ -352,9 +355,23 @@ def _publish(worker: Worker, parent: int, ended: threading.Event) -> None:
             fresh.replace(path)
         except OSError as error:
             _log.warning("%s cannot be written: %s", path, error)
-        if os.getppid() != parent and not worker.drain.is_set():
-            _log.warning("the supervisor is gone: finishing")
-            worker.drain.set()
+
+
+def _stdin_is_a_pipe() -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(0).st_mode)
+    except OSError:  # closed
+        return False
+
+
+def _watch_supervisor(worker: Worker) -> None:
+    """Finish when the pipe on stdin ends: the supervisor holds it open as long as it lives, also a killed one."""
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    if not worker.drain.is_set():
+        _log.warning("the supervisor is gone: finishing")
+        worker.drain.set()
 
 
 def run(arguments: list[str] | None = None) -> int:
