@@ -207,6 +207,8 @@ HUB_CACHE_KEYS = _attribute(
     "Access log: 64-bit key hashes in order, hex, comma-separated.",
 )
 HUB_CACHE_HITS = _attribute("hub.cache.hits", "string", "Access log: `1` (hit) or `0` (miss) a look-up.")
+CPU_MODE = _attribute("cpu.mode", "string", "`user` or `system`.")
+CPYTHON_GC_GENERATION = _attribute("cpython.gc.generation", "int", "The garbage collector's generation, 0 to 2.")
 
 # --- KPIs and quotas ----------------------------------------------------------------------------------------
 HUB_KPI_NAME = _attribute("hub.kpi.name", "string", "The KPI's name in kpis.toml.")
@@ -246,6 +248,7 @@ SPAN_IMPORT = _span(
     HUB_IMPORT_MODULE,
     HUB_IMPORT_SELF_TIME,
     HUB_IMPORT_USED_BEFORE_INTERACTIVE,
+    ERROR_TYPE,
 )
 SPAN_QUERY = _span(
     "{operation} {collection}",
@@ -334,6 +337,7 @@ METRIC_DB_DURATION = _metric(
     DB_COLLECTION_NAME,
     DB_OPERATION_NAME,
     DB_QUERY_SUMMARY,
+    ERROR_TYPE,
 )
 METRIC_DB_ROWS = _metric(
     "db.client.response.returned_rows",
@@ -451,14 +455,16 @@ METRIC_KPI = _metric(
 METRIC_PROCESS_CPU_UTILIZATION = _metric(
     "process.cpu.utilization", "gauge", "1", "CPU used since the last measurement, over all CPUs."
 )
-METRIC_PROCESS_CPU_TIME = _metric("process.cpu.time", "counter", "s", "CPU time of the process.")
+METRIC_PROCESS_CPU_TIME = _metric("process.cpu.time", "counter", "s", "CPU time of the process.", CPU_MODE)
 METRIC_PROCESS_MEMORY_USAGE = _metric("process.memory.usage", "updowncounter", "By", "Resident memory.")
 METRIC_PROCESS_MEMORY_VIRTUAL = _metric("process.memory.virtual", "updowncounter", "By", "Virtual memory.")
 METRIC_PROCESS_THREADS = _metric("process.thread.count", "updowncounter", "{thread}", "Threads.")
 METRIC_PROCESS_FDS = _metric(
     "process.unix.file_descriptor.count", "updowncounter", "{file_descriptor}", "Open file descriptors."
 )
-METRIC_GC_COLLECTIONS = _metric("cpython.gc.collections", "counter", "{collection}", "Garbage collections.")
+METRIC_GC_COLLECTIONS = _metric(
+    "cpython.gc.collections", "counter", "{collection}", "Garbage collections.", CPYTHON_GC_GENERATION
+)
 
 # --- events -------------------------------------------------------------------------------------------------
 EVENT_INTERACTIVE = _event("hub.interactive", "The application said that it answers its user.")

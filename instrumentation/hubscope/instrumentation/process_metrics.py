@@ -42,8 +42,8 @@ def _cpu_utilization() -> Iterable[Observation]:
 
 def _cpu_time() -> Iterable[Observation]:
     times = _reader.process().cpu_times()
-    yield Observation(times.user, {"cpu.mode": "user"})
-    yield Observation(times.system, {"cpu.mode": "system"})
+    yield Observation(times.user, {names.CPU_MODE: "user"})
+    yield Observation(times.system, {names.CPU_MODE: "system"})
 
 
 def _memory_usage() -> Iterable[Observation]:
@@ -66,7 +66,7 @@ def _file_descriptors() -> Iterable[Observation]:
 
 def _collections() -> Iterable[Observation]:
     for generation, stats in enumerate(gc.get_stats()):
-        yield Observation(stats["collections"], {"cpython.gc.generation": generation})
+        yield Observation(stats["collections"], {names.CPYTHON_GC_GENERATION: generation})
 
 
 _READINGS = (
