@@ -178,6 +178,7 @@ def _item(item: outline.Item) -> dict[str, Any]:
         "findings": findings,
         "severity": item.severity,
         "observed": item.observed,
+        "is_resolved": item.is_resolved,
     }
 
 

@@ -9,6 +9,7 @@ from hubscope.analytics.model import Comparison, Report
 from hubscope.analytics.render import numbers, outline
 
 _MARK = {"pass": "✅", "fail": "❌", "better": "✅", "worse": "❌", "same": "➖", "unknown": "❔"}
+_NOT_PREDICTED = "No saving can be predicted from what was measured."
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
 
@@ -73,7 +74,8 @@ def _items(report: Report, top: int) -> str:
         advice = item.recommendation
         findings = [f"{_text(finding.sentence)}" for finding in item.findings]
         if advice is None:
-            blocks.append(f"{number}. **{findings[0]}** No saving can be predicted from what was measured.")
+            rest = "A later version no longer shows it." if item.is_resolved else _NOT_PREDICTED
+            blocks.append(f"{number}. **{findings[0]}** {rest}")
             continue
         predicted = advice.predicted
         now, then = numbers.quantity(predicted.now, predicted.unit), numbers.quantity(predicted.then, predicted.unit)

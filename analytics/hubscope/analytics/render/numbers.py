@@ -64,10 +64,12 @@ def interval(low: float | None, high: float | None, unit: str) -> str:
     if low is None or high is None:
         return ""
     first, last = quantity(low, unit), quantity(high, unit)
+    if first == last:
+        return first
     first_number, _, first_unit = first.partition(" ")
     if first_unit and first_unit == last.partition(" ")[2]:
         first = first_number
-    return first if first == last else f"{first} to {last}"
+    return f"{first} to {last}"
 
 
 def target(text: str | None, unit: str) -> str:

@@ -21,6 +21,11 @@ class Item:
     observed: LedgerEntry | None  # what a later version showed, once one did
 
     @property
+    def is_resolved(self) -> bool:
+        """A later version was seen without it."""
+        return bool(self.findings) and all(finding.status == "resolved" for finding in self.findings)
+
+    @property
     def severity(self) -> str:
         return self.findings[0].severity if self.findings else "medium"
 
@@ -59,7 +64,7 @@ def not_judged(report: Report) -> tuple[NotJudged, ...]:
     for entry in report.could_not_judge:
         by_reason.setdefault(entry.because, []).append(entry.what)
     for kpi in report.summary.kpis:
-        if kpi.value is None and kpi.name not in named:
+        if kpi.value is None and not named & {kpi.name, f"KPI {kpi.name}"}:
             by_reason.setdefault(kpi.reason, []).append(kpi.name)
     return tuple(NotJudged(", ".join(dict.fromkeys(what)), because) for because, what in by_reason.items())
 

@@ -8,6 +8,8 @@ from hubscope.analytics.model import Comparison, Kpi, Recommendation, Report
 from hubscope.analytics.render import numbers, outline
 
 WIDTH = 80
+_NOT_PREDICTED = "no prediction can be made from what was measured"
+_RESOLVED = "nothing more: a later version no longer shows it"
 _MARK = {"pass": "✓", "fail": "✗"}
 _STYLE = {
     "fail": "31",
@@ -130,7 +132,7 @@ def _items(page: _Page, report: Report, top: int) -> None:
         for finding in item.findings:
             if advice is None:
                 page.wrapped(finding.sentence, first=first, indent="   ", style="bold")
-                page.labelled("saves", "no prediction can be made from what was measured")
+                page.labelled("saves", _RESOLVED if item.is_resolved else _NOT_PREDICTED)
             else:
                 page.labelled("because", finding.sentence)
             page.labelled("costs", outline.impact(finding))
@@ -163,7 +165,7 @@ def _where(advice: Recommendation, with_service: bool) -> str:
 
 def _evidence(item: outline.Item) -> str:
     trace = next((e.trace_id for finding in item.findings for e in finding.evidence), None)
-    severity = f"{item.severity}; " if item.findings else ""
+    severity = f"{item.severity}{', resolved' if item.is_resolved else ''}; " if item.findings else ""
     return f"{severity}hubscope trace {trace}" if trace else severity.rstrip("; ")
 
 
