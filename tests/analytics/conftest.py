@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,7 +46,7 @@ def query(text: str, ms: float, collection: str = "memories", rows: int | None =
         "db.collection.name": collection,
         "db.operation.name": text.split()[0],
         "db.query.text": text,
-        "db.query.summary": f"{text.split()[0]} {collection}",
+        "db.query.summary": f"{text.split()[0]} {collection} #{zlib.crc32(text.encode()) & 0xFFFFFF:06x}",
         **({"db.response.returned_rows": rows} if rows is not None else {}),
     }
     return Span(f"{text.split()[0]} {collection}", ms, attributes=attributes, **options)

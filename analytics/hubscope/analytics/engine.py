@@ -80,7 +80,11 @@ class Engine:
 
     def rows(self, name: str, **values: Any) -> list[dict[str, Any]]:
         """All rows of a shipped query as dicts. `values` may hold more names than the query binds."""
-        return list(self._run(source(name), values))
+        return self.run(source(name), **values)
+
+    def run(self, sql: str, **values: Any) -> list[dict[str, Any]]:
+        """All rows of `sql`, written as the shipped files are. ConfigError where a value it binds is missing."""
+        return list(self._run(sql, values))
 
     def _run(self, sql: str, values: dict[str, Any]) -> Iterator[dict[str, Any]]:
         wanted = binds_of(sql)

@@ -151,6 +151,7 @@ class Bottleneck(_Json):
     impact: Impact
     evidence: tuple[Evidence, ...]  # worst first
     version: str | None = None  # added: the version it was found on
+    status: str = "open"  # added: open | resolved (a later version was seen without it; these come last)
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # added: the figures behind the sentence
 
 
@@ -180,6 +181,7 @@ class Recommendation(_Json):
     verify: str
     service: str | None = None  # added
     version: str | None = None  # added: the version it was predicted on
+    status: str = "open"  # added: open | resolved, as its findings
 
 
 @dataclasses.dataclass(frozen=True)

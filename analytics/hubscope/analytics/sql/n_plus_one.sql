@@ -1,6 +1,7 @@
 -- Runs of five or more consecutive queries of one shape under one parent, together $min_ns or more, and what came before.
 -- Why: one query that lists, then one query for each item, is the most frequent way to lose time in a database. A
--- query wrapped in a span of its own (a memory operation, say) counts under the span around the wrapper. Only traces
+-- query wrapped in a span of its own (a memory operation, say) counts under the span around the wrapper, unless the
+-- wrapper is a cache's load: that is the cache's finding. Only traces
 -- in which one shape occurs often enough are looked at closely: the rest of the table is read once.
 WITH entries AS (
     SELECT
@@ -17,8 +18,7 @@ queries AS (
         SpanId AS span_id,
         ParentSpanId AS parent_id,
         coalesce(attr(ResourceAttributes, 'service.instance.id'), '') AS run,
-        coalesce(attr(SpanAttributes, 'db.query.text'), attr(SpanAttributes, 'db.query.summary'), SpanName) AS shape,
-        coalesce(attr(SpanAttributes, 'db.query.summary'), SpanName) AS summary,
+        coalesce(attr(SpanAttributes, 'db.query.summary'), SpanName) AS shape,
         coalesce(attr(SpanAttributes, 'db.collection.name'), '') AS collection,
         ts_ns(Timestamp) AS start_ns,
         signed(Duration) AS duration_ns
@@ -50,7 +50,7 @@ looked_at AS (
 owned AS (
     SELECT
         looked_at.*,
-        CASE WHEN siblings = 1 AND parents.parent_id <> '' THEN parents.parent_id ELSE looked_at.parent_id END AS owner_id
+        CASE WHEN siblings = 1 AND parents.parent_id <> '' AND parents.name NOT LIKE 'load %' THEN parents.parent_id ELSE looked_at.parent_id END AS owner_id
     FROM looked_at
     LEFT JOIN parents ON parents.trace_id = looked_at.trace_id AND parents.span_id = looked_at.parent_id
 ),
@@ -63,7 +63,7 @@ numbered AS (
 ),
 islands AS (
     SELECT
-        trace_id, owner_id, shape, max(run) AS run, max(summary) AS summary, max(collection) AS collection,
+        trace_id, owner_id, shape, max(run) AS run, max(collection) AS collection,
         min(place) AS first_place, count(*) AS n, sum(duration_ns) AS sum_ns
     FROM numbered
     GROUP BY trace_id, owner_id, shape, signed(place) - signed(place_in_shape)
@@ -73,7 +73,6 @@ sourced AS (
     SELECT
         islands.*,
         coalesce(source.shape, '') AS source_shape,
-        coalesce(source.summary, '') AS source_summary,
         coalesce(source.collection, '') AS source_collection
     FROM islands
     LEFT JOIN numbered AS source
@@ -85,10 +84,8 @@ SELECT
     coalesce(entries.operation, '') AS operation,
     coalesce(parents.name, '') AS parent,
     sourced.shape AS shape,
-    max(sourced.summary) AS summary,
     max(sourced.collection) AS collection,
     sourced.source_shape AS source_shape,
-    max(sourced.source_summary) AS source_summary,
     max(sourced.source_collection) AS source_collection,
     count(*) AS times,
     avg(sourced.n) AS queries_each,

@@ -1,4 +1,4 @@
--- Time in queries under one root operation, by run, collection and shape, and how often the operation ran.
+-- Time in queries under one root operation, by run, parent span, collection and shape, and how often the operation ran.
 -- Why: what a prediction about queries is held against later. Occurrences without any query count too: their number
 -- stands on every row, and a run without any such query has one row of zeros.
 WITH entries AS (
@@ -14,25 +14,44 @@ occurrences AS (
 ),
 queries AS (
     SELECT
+        TraceId AS trace_id,
+        ParentSpanId AS parent_id,
         coalesce(attr(ResourceAttributes, 'service.instance.id'), '') AS run,
-        coalesce(attr(SpanAttributes, 'db.query.text'), attr(SpanAttributes, 'db.query.summary'), SpanName) AS shape,
+        coalesce(attr(SpanAttributes, 'db.query.summary'), SpanName) AS shape,
         coalesce(attr(SpanAttributes, 'db.collection.name'), '') AS collection,
-        count(*) AS n,
-        sum(signed(Duration)) / 1e9 AS sum_s
+        signed(Duration) / 1e9 AS duration_s
     FROM otel_traces
     WHERE ServiceName = $service AND ts_ns(Timestamp) >= $since_ns AND ts_ns(Timestamp) < $until_ns
         AND has_attr(SpanAttributes, 'db.system.name')
         AND coalesce(attr(SpanAttributes, 'db.operation.name'), '') NOT IN ('search', 'upsert')
         AND TraceId IN (SELECT trace_id FROM entries)
-    GROUP BY run, shape, collection
+),
+parents AS (
+    SELECT TraceId AS trace_id, SpanId AS span_id, SpanName AS name
+    FROM otel_traces
+    WHERE ServiceName = $service AND ts_ns(Timestamp) >= $since_ns AND ts_ns(Timestamp) < $until_ns
+        AND TraceId IN (SELECT trace_id FROM entries)
+),
+grouped AS (
+    SELECT
+        queries.run AS run,
+        coalesce(parents.name, '') AS parent,
+        queries.shape AS shape,
+        queries.collection AS collection,
+        count(*) AS n,
+        sum(queries.duration_s) AS sum_s
+    FROM queries
+    LEFT JOIN parents ON parents.trace_id = queries.trace_id AND parents.span_id = queries.parent_id
+    GROUP BY queries.run, coalesce(parents.name, ''), queries.shape, queries.collection
 )
 SELECT
     occurrences.run AS run,
     occurrences.occurrences AS occurrences,
-    coalesce(queries.shape, '') AS shape,
-    coalesce(queries.collection, '') AS collection,
-    coalesce(queries.n, 0) AS n,
-    coalesce(queries.sum_s, 0.0) AS sum_s
+    coalesce(grouped.parent, '') AS parent,
+    coalesce(grouped.shape, '') AS shape,
+    coalesce(grouped.collection, '') AS collection,
+    coalesce(grouped.n, 0) AS n,
+    coalesce(grouped.sum_s, 0.0) AS sum_s
 FROM occurrences
-LEFT JOIN queries ON queries.run = occurrences.run
-ORDER BY run, shape, collection
+LEFT JOIN grouped ON grouped.run = occurrences.run
+ORDER BY run, parent, shape, collection

@@ -2,13 +2,13 @@
 -- Why: the marginal cost of a row is regressed from these when a batched query is predicted.
 SELECT
     coalesce(attr(ResourceAttributes, 'service.instance.id'), '') AS run,
-    coalesce(attr(SpanAttributes, 'db.query.text'), attr(SpanAttributes, 'db.query.summary'), SpanName) AS shape,
+    coalesce(attr(SpanAttributes, 'db.query.summary'), SpanName) AS shape,
     signed(Duration) / 1e9 AS duration_s,
     attr_f(SpanAttributes, 'db.response.returned_rows') AS returned_rows
 FROM otel_traces
 WHERE ServiceName = $service AND ts_ns(Timestamp) >= $since_ns AND ts_ns(Timestamp) < $until_ns
     AND has_attr(SpanAttributes, 'db.system.name')
-    AND coalesce(attr(SpanAttributes, 'db.query.text'), attr(SpanAttributes, 'db.query.summary'), SpanName)
+    AND coalesce(attr(SpanAttributes, 'db.query.summary'), SpanName)
         IN ($shape, $other_shape)
 ORDER BY SpanId
 LIMIT 5000

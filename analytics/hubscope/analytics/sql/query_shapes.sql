@@ -1,5 +1,6 @@
--- Queries by run, root operation and shape: how often, how long, how many rows, and the slowest one.
--- Why: a query is judged by its shape (its text with literals replaced), under the operation that a user waits for.
+-- Queries by run, root operation and shape: how often, how long, and the slowest one.
+-- Why: a query is judged by its shape (db.query.summary names the text with literals replaced), under the operation
+-- that a user waits for.
 WITH entries AS (
     SELECT
         TraceId AS trace_id,
@@ -14,12 +15,10 @@ queries AS (
         TraceId AS trace_id,
         SpanId AS span_id,
         coalesce(attr(ResourceAttributes, 'service.instance.id'), '') AS run,
-        coalesce(attr(SpanAttributes, 'db.query.text'), attr(SpanAttributes, 'db.query.summary'), SpanName) AS shape,
-        coalesce(attr(SpanAttributes, 'db.query.summary'), SpanName) AS summary,
+        coalesce(attr(SpanAttributes, 'db.query.summary'), SpanName) AS shape,
         coalesce(attr(SpanAttributes, 'db.collection.name'), '') AS collection,
         attr(SpanAttributes, 'db.system.name') AS system,
         coalesce(attr(SpanAttributes, 'db.namespace'), '') AS namespace,
-        attr_f(SpanAttributes, 'db.response.returned_rows') AS returned_rows,
         signed(Duration) / 1e9 AS duration_s
     FROM otel_traces
     WHERE ServiceName = $service AND ts_ns(Timestamp) >= $since_ns AND ts_ns(Timestamp) < $until_ns
@@ -30,7 +29,6 @@ SELECT
     queries.run AS run,
     coalesce(entries.operation, '') AS operation,
     queries.shape AS shape,
-    max(queries.summary) AS summary,
     max(queries.collection) AS collection,
     max(queries.system) AS system,
     max(queries.namespace) AS namespace,
@@ -39,7 +37,6 @@ SELECT
     q50(queries.duration_s) AS median_s,
     q95(queries.duration_s) AS p95_s,
     max(queries.duration_s) AS max_s,
-    avg(queries.returned_rows) AS rows_mean,
     worst(queries.trace_id, queries.duration_s) AS worst_trace,
     worst(queries.span_id, queries.duration_s) AS worst_span
 FROM queries

@@ -1,0 +1,131 @@
+"""Two groups of runs, metric by metric: better, worse, same or unknown, with false discovery controlled over all."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from hubscope.analytics import kpis, metrics, statistics
+from hubscope.analytics.metrics import Series
+from hubscope.analytics.model import Comparison
+from hubscope.analytics.scope import Scope
+
+# A series that holds less than this share of all the time in its metric is not compared: nobody would act on it, and
+# each further metric costs the others power. The choice looks at time, never at the difference.
+MINIMUM_SHARE: Final = 0.001
+# Below 20 µs a duration is the clock's and the interpreter's, not the program's.
+FLOOR_S: Final = 20e-6
+
+_TOO_FEW: Final = f"fewer than {statistics.MIN_RUNS} runs on a side"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pair:
+    before: Series
+    after: Series
+    before_group: str
+    after_group: str
+    difference: statistics.Difference | None
+    reason: str
+
+
+def compare_groups(pairs: Sequence[tuple[Scope, Scope]]) -> tuple[Comparison, ...]:
+    """Every metric that both groups of a pair have; p-values adjusted over all pairs together.
+
+    Worst first, then better, then same, then unknown; within each by the time at stake.
+    """
+    found = [_judge(*both) for pair in pairs for both in _common(*pair)]
+    adjusted = statistics.benjamini_hochberg([p.difference.p_value for p in found if p.difference is not None])
+    values = iter(adjusted)
+    compared = [_comparison(pair, next(values) if pair.difference is not None else None) for pair in found]
+    order = {"worse": 0, "better": 1, "same": 2, "unknown": 3}
+    return tuple(
+        sorted(
+            compared,
+            key=lambda c: (order[c.verdict], -abs(c.contribution_s or 0.0), c.metric, sorted(c.dimensions.items())),
+        )
+    )
+
+
+def _common(before: Scope, after: Scope) -> list[tuple[Series, Series, Scope, Scope]]:
+    result = []
+    for function in (*metrics.COMPARED, _kpi_series):
+        old = {series.key: series for series in function(before)}
+        new = {series.key: series for series in function(after)}
+        total = sum(s.total_s for s in (*old.values(), *new.values()))
+        for key in sorted(old.keys() & new.keys()):
+            weight = old[key].total_s + new[key].total_s
+            if total == 0 or weight >= MINIMUM_SHARE * total:
+                result.append((old[key], new[key], before, after))
+    return result
+
+
+def _kpi_series(scope: Scope) -> list[Series]:
+    """KPIs with a target. Those without one, and scales that a program only shows when asked for, are not compared."""
+    found = []
+    for rule in scope.rules.kpis:
+        if rule.target is None or rule.capability:
+            continue
+        values = {run: measured.value for run, measured in kpis.measure(scope, rule).items()}
+        if values:
+            better_high = not rule.target.lower_is_better
+            found.append(Series("kpi", {"kpi": rule.name}, rule.unit, values, higher_is_better=better_high))
+    return found
+
+
+def _judge(old: Series, new: Series, before: Scope, after: Scope) -> _Pair:
+    a, b = _values(old), _values(new)
+    difference, reason = None, ""
+    if min(len(a), len(b)) < statistics.MIN_RUNS:
+        reason = f"{_TOO_FEW}: {len(a)} before, {len(b)} after"
+    elif min(*a, *b) <= 0:
+        reason = "a value of 0 or less has no ratio"
+    elif old.unit == "s" and max(float(np.median(a)), float(np.median(b))) < FLOOR_S:
+        reason = "under 20 µs, too short to judge"
+    else:
+        difference = statistics.compare_runs(a, b)
+    return _Pair(old, new, before.name, after.name, difference, reason)
+
+
+def _values(series: Series) -> list[float]:
+    return [series.values[run] for run in sorted(series.values)]
+
+
+def _comparison(pair: _Pair, adjusted_p: float | None) -> Comparison:
+    a, b = _values(pair.before), _values(pair.after)
+    d = pair.difference
+    reason = pair.reason
+    verdict = "unknown"
+    if d is not None and adjusted_p is not None:
+        verdict = statistics.verdict(d, adjusted_p, higher_is_better=pair.before.higher_is_better)
+        if verdict == "same":
+            reason = f"the whole 95 % interval lies within ±{statistics.EQUIVALENCE_MARGIN:.0%}"
+        elif verdict == "unknown":
+            reason = (
+                f"not certain at {statistics.ALPHA:.0%} over all metrics of this report, "
+                f"and not within ±{statistics.EQUIVALENCE_MARGIN:.0%}; "
+                f"these runs would show {d.minimum_detectable_effect:.0%} and more"
+            )
+    before, after = (d.before, d.after) if d else (float(np.median(a)), float(np.median(b)))
+    return Comparison(
+        metric=pair.before.metric,
+        dimensions=dict(pair.before.dimensions),
+        before=before,
+        after=after,
+        change=d.change if d else None,
+        low=d.low if d else None,
+        high=d.high if d else None,
+        verdict=verdict,
+        minimum_detectable_effect=d.minimum_detectable_effect if d else None,
+        runs_before=len(a),
+        runs_after=len(b),
+        unit=pair.before.unit,
+        reason=reason,
+        p_value=adjusted_p,
+        before_group=pair.before_group,
+        after_group=pair.after_group,
+        contribution_s=after - before if pair.before.unit == "s" else None,
+    )

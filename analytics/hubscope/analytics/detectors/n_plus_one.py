@@ -1,0 +1,104 @@
+"""N+1 queries: at least five consecutive queries of one shape under one parent, together 50 ms or more.
+
+With the query that listed the items before them, or without one: a loop over a vector search's results is the same.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from hubscope.analytics.findings import (
+    N_PLUS_ONE_NS,
+    N_PLUS_ONE_QUERIES,
+    Outcome,
+    duration,
+    fingerprint,
+    grouped,
+    root_time_s,
+    severity_by_share,
+    total,
+    worst,
+)
+from hubscope.analytics.model import Bottleneck, Checked, Evidence, Impact
+from hubscope.analytics.scope import Row, Scope
+
+NAME: Final = "n_plus_one"
+
+
+def rows(scope: Scope) -> list[Row]:
+    return scope.rows("n_plus_one", min_ns=N_PLUS_ONE_NS, min_count=N_PLUS_ONE_QUERIES)
+
+
+def detect(scope: Scope) -> Outcome:
+    found = rows(scope)
+    if not found:
+        seen = scope.rows("query_shapes")
+        fine = (Checked("repeated queries", f"no five in a row of one shape among {len(seen)} shapes took 50 ms"),)
+        return Outcome(fine=fine if seen else ())
+    roots = root_time_s(scope)
+    return Outcome(
+        tuple(
+            _finding(scope, key, group, roots) for key, group in grouped(found, "operation", "parent", "shape").items()
+        )
+    )
+
+
+def _finding(scope: Scope, key: tuple[str, ...], group: list[Row], roots: dict[str, float]) -> Bottleneck:
+    operation, parent, shape = key
+    lost_s, times = total(group, "sum_s"), total(group, "times")
+    each = sum(row["queries_each"] * row["times"] for row in group) / times
+    share = min(lost_s / roots[operation], 1.0) if roots.get(operation) else None
+    example = worst(group, "sum_s")
+    source = example["source_shape"]
+    after = f" after {source!r}" if source else ""
+    part = f", {share:.0%} of its time" if share is not None else ""
+    return Bottleneck(
+        fingerprint=fingerprint(NAME, scope.service, operation, parent, shape),
+        detector=NAME,
+        severity=severity_by_share(share or 0.0),
+        service=scope.service,
+        operation=operation,
+        sentence=(
+            f"{operation} runs {shape!r} {each:.0f} times in a row{after}, once an item, "
+            f"{duration(lost_s / times)} each time it does{part}: fetch all items in one query."
+        ),
+        impact=Impact(scope.per_day(lost_s), share, "runtime.response_time" if share is not None else None),
+        evidence=(_evidence(scope, example),),
+        version=scope.name or None,
+        facts={
+            "query": shape,
+            "parent": parent,
+            "collection": example["collection"],
+            "source_query": source,
+            "source_collection": example["source_collection"],
+            "queries_each": each,
+            "times": times,
+            "seconds": lost_s,
+        },
+    )
+
+
+def _evidence(scope: Scope, row: Row) -> Evidence:
+    spans = scope.data.engine.rows("trace_spans", trace_id=row["worst_trace"])
+    owner = row["worst_parent"]
+    wrappers = {span["span_id"] for span in spans if span["parent_span_id"] == owner}
+    inside = [
+        span
+        for span in spans
+        if (span["parent_span_id"] == owner or span["parent_span_id"] in wrappers)
+        and span["attributes"].get("db.system.name")
+    ]
+
+    def shape(span: Row) -> str:
+        return str(span["attributes"].get("db.query.summary") or span["name"])
+
+    offenders = [span for span in inside if shape(span) == row["shape"]]
+    before = [
+        s for s in inside if offenders and s["start_ns"] < offenders[0]["start_ns"] and shape(s) == row["source_shape"]
+    ]
+    return Evidence(
+        row["worst_trace"],
+        (owner,),
+        tuple(span["span_id"] for span in before[-1:]),
+        tuple(span["span_id"] for span in offenders),
+    )

@@ -1,0 +1,123 @@
+"""Plugins over a quota: by the violation events, which say what was allowed when it ran, and by the spans and rules
+where no event came (an application that sent no logs)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from hubscope.analytics.findings import (
+    Outcome,
+    duration,
+    fingerprint,
+    grouped,
+    one_span,
+    severity_by_ratio,
+    size,
+    total,
+    worst,
+)
+from hubscope.analytics.model import Bottleneck, Checked, Impact
+from hubscope.analytics.scope import Row, Scope
+from hubscope.processors.rules import Quota
+
+NAME: Final = "plugin_over_quota"
+
+
+def execution_quota(scope: Scope, row: Row) -> Quota | None:
+    """The time limit of one call that the rules set for the plugin of a plugin_calls row."""
+    permissions = frozenset(p.strip(' "') for p in (row["permissions"] or "").strip("[]").split(",") if p.strip(' "'))
+    return scope.rules.quota("execution", row["plugin"], row["tier"], permissions or None)
+
+
+def detect(scope: Scope) -> Outcome:
+    calls = grouped(scope.rows("plugin_calls"), "plugin")
+    breaches: dict[str, list[dict[str, Any]]] = {}
+    for (plugin,), group in grouped(scope.rows("quota_violations"), "plugin").items():
+        breaches[plugin] = [_from_events(plugin, rows) for rows in grouped(group, "resource").values()]
+    for (plugin,), group in calls.items():
+        if any(breach["resource"] == "execution" for breach in breaches.get(plugin, ())):
+            continue
+        slowest = worst(group, "max_s")
+        quota = execution_quota(scope, slowest)
+        if quota is not None and slowest["max_s"] > quota.limit:
+            breaches.setdefault(plugin, []).append(_from_spans(slowest, quota))
+    findings = [
+        _finding(scope, plugin, found, calls.get((plugin,), [])) for plugin, found in sorted(breaches.items()) if found
+    ]
+    within = [plugin for (plugin,) in calls if plugin not in breaches]
+    fine = (Checked("plugin quotas", f"{len(within)} plugins stayed within theirs: {', '.join(within[:8])}"),)
+    return Outcome(tuple(findings), fine if within else ())
+
+
+def _from_events(plugin: str, rows: list[Row]) -> dict[str, Any]:
+    example = worst(rows, "observed_max")
+    return {
+        "resource": example["resource"],
+        "limit": example["limit_value"],
+        "observed": example["observed_max"],
+        "unit": example["unit"],
+        "action": example["action"],
+        "count": int(total(rows, "n")),
+        "trace_id": example["worst_trace"],
+        "span_id": example["worst_span"],
+        "hook": example["hook"],
+    }
+
+
+def _from_spans(slowest: Row, quota: Quota) -> dict[str, Any]:
+    return {
+        "resource": "execution",
+        "limit": quota.limit,
+        "observed": slowest["max_s"],
+        "unit": "s",
+        "action": "observed",
+        "count": 1,
+        "trace_id": slowest["worst_trace"],
+        "span_id": slowest["worst_span"],
+        "hook": slowest["hook"],
+    }
+
+
+def _ratio(breach: dict[str, Any]) -> float:
+    return float(breach["observed"]) / breach["limit"] if breach["limit"] else float("inf")
+
+
+def _finding(scope: Scope, plugin: str, breaches: list[dict[str, Any]], calls: list[Row]) -> Bottleneck:
+    # Time first: it is what a user waits for.
+    breaches.sort(key=lambda b: (b["resource"] != "execution", -_ratio(b)))
+    main = breaches[0]
+    others = sorted({breach["resource"] for breach in breaches[1:]})
+    also = f"; also over its quota of {', '.join(others)}" if others else ""
+    over_s = 0.0
+    if main["resource"] == "execution" and calls:
+        over_s = sum(max(row["sum_s"] - row["n"] * main["limit"], 0.0) for row in calls)
+    wall = sum(scope_row["sum_s"] for scope_row in scope.rows("root_operations"))
+    spent = total(calls, "sum_s")
+    hook = max(calls, key=lambda row: float(row["sum_s"]))["hook"] if calls else main["hook"]
+    mean = f", {duration(spent / total(calls, 'n'))} a call" if calls else ""
+    return Bottleneck(
+        fingerprint=fingerprint(NAME, scope.service, plugin),
+        detector=NAME,
+        severity=severity_by_ratio(_ratio(main)) if _ratio(main) < 10 else "high",
+        service=scope.service,
+        operation=f"plugin {plugin} {hook}".strip(),
+        sentence=(
+            f"The plugin {plugin} used {size(main['observed'], main['unit'])} of {main['resource']} where its quota is "
+            f"{size(main['limit'], main['unit'])}, {main['count']} times{mean}{also}: make it cheaper, or take it off "
+            f"the path that a user waits on."
+        ),
+        impact=Impact(
+            scope.per_day(over_s) if main["resource"] == "execution" else None,
+            min(spent / wall, 1.0) if wall and calls else None,
+            "runtime.plugin_overhead" if wall and calls else None,
+        ),
+        evidence=one_span(main["trace_id"], main["span_id"]),
+        version=scope.name or None,
+        facts={
+            "plugin": plugin,
+            "hook": hook,
+            "breaches": [
+                {k: b[k] for k in ("resource", "limit", "observed", "unit", "action", "count")} for b in breaches
+            ],
+        },
+    )

@@ -1,0 +1,73 @@
+"""Plugin overhead: the time plugins add to one request or task, over the plan's 50 ms.
+
+Not reported where plugins that are over their quota explain it: then that is the finding.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from hubscope.analytics.detectors import plugin_over_quota
+from hubscope.analytics.findings import (
+    EXPLAINED,
+    Outcome,
+    duration,
+    fingerprint,
+    grouped,
+    kpi_limit,
+    one_span,
+    root_time_s,
+    severity_by_ratio,
+    total,
+    typical,
+    worst,
+)
+from hubscope.analytics.model import Bottleneck, Checked, Impact
+from hubscope.analytics.scope import Scope
+
+NAME: Final = "plugin_overhead"
+
+
+def detect(scope: Scope) -> Outcome:
+    rows = scope.rows("plugin_overhead")
+    if not rows:
+        return Outcome()
+    target_s = kpi_limit(scope, "runtime.plugin_overhead", 0.05)
+    calls = scope.rows("plugin_calls")
+    over_quota = {f.facts["plugin"] for f in plugin_over_quota.detect(scope).findings}
+    explained = total([row for row in calls if row["plugin"] in over_quota], "sum_s")
+    share_explained = explained / max(total(calls, "sum_s"), 1e-9)
+    roots = root_time_s(scope)
+    findings, fine = [], []
+    for (operation,), group in grouped(rows, "operation").items():
+        p95_s = typical(group, "p95_s")
+        if p95_s < target_s:
+            what = f"plugin overhead in {operation}"
+            fine.append(Checked(what, f"p95 {duration(p95_s)}, target {duration(target_s)}"))
+        elif share_explained < EXPLAINED:
+            dearest = sorted(grouped(calls, "plugin").items(), key=lambda item: -total(item[1], "sum_s"))
+            names = ", ".join(plugin for (plugin,), _ in dearest[:3])
+            example = worst(group, "p95_s")
+            share = min(total(group, "sum_s") / roots[operation], 1.0) if roots.get(operation) else None
+            findings.append(
+                Bottleneck(
+                    fingerprint=fingerprint(NAME, scope.service, operation),
+                    detector=NAME,
+                    severity=severity_by_ratio(p95_s / target_s),
+                    service=scope.service,
+                    operation=operation,
+                    sentence=(
+                        f"Plugins add {duration(typical(group, 'median_s'))} to {operation}, p95 {duration(p95_s)}, "
+                        f"target {duration(target_s)}; most of it {names}."
+                    ),
+                    impact=Impact(
+                        scope.per_day(total(group, "sum_s") - total(group, "n") * target_s),
+                        share,
+                        "runtime.plugin_overhead",
+                    ),
+                    evidence=one_span(example["worst_trace"], None),
+                    version=scope.name or None,
+                    facts={"p95_s": p95_s, "target_s": target_s, "plugins": [p for (p,), _ in dearest[:8]]},
+                )
+            )
+    return Outcome(tuple(findings), tuple(fine))

@@ -1,0 +1,169 @@
+"""The ledger: each prediction as it was made, and what a later version showed.
+
+`<lake>/ledger.jsonl`, one JSON object a line, only ever added to: a prediction is never changed afterwards, and one
+made on a version is not made again once a later version has run. Lines are appended by replacing the file, so that a
+reader or a crash never meets half a line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from hubscope.analytics.metrics import observe
+from hubscope.analytics.model import Bottleneck, Ledger, LedgerEntry, Predicted, Recommendation
+from hubscope.analytics.scope import Scope
+from hubscope.analytics.statistics import welch
+from hubscope.errors import LakeError
+
+LEDGER_VERSION: Final = 1
+FILE: Final = "ledger.jsonl"
+# A change is taken as made when the finding is gone, or when this share of the prediction was certainly saved.
+SHOWN_SHARE: Final = 0.2
+
+
+def path_of(lake: str) -> Path | None:
+    """Where the ledger of a lake lies; None for a lake at a URL, which has no file beside it."""
+    return None if "://" in lake else Path(lake) / FILE
+
+
+def read(path: Path) -> tuple[Recommendation, ...]:
+    """All predictions in the order they were made. LakeError for a line that is none, or a newer version's."""
+    if not path.exists():
+        return ()
+    found = []
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LakeError(f"the ledger {path} cannot be read: {error}", "is it a file that may be read?") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            version = record["ledger_version"]
+            if version > LEDGER_VERSION:
+                raise LakeError(
+                    f"the ledger {path} is of version {version}; this hubscope reads up to {LEDGER_VERSION}",
+                    "upgrade hubscope: pip install --upgrade hubscope",
+                )
+            found.append(_recommendation(record["recommendation"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise LakeError(
+                f"line {number} of the ledger {path} is no prediction: {error!r}",
+                "remove that line; the others stand for themselves",
+            ) from error
+    return tuple(found)
+
+
+def add(path: Path, made: Sequence[Recommendation]) -> None:
+    """Appends predictions that the ledger does not hold yet, atomically. LakeError where it cannot be written."""
+    known = {(r.fingerprint, r.version) for r in read(path)}
+    new = [r for r in made if (r.fingerprint, r.version) not in known]
+    if not new:
+        return
+    lines = "".join(
+        json.dumps({"ledger_version": LEDGER_VERSION, "recommendation": r.to_dict()}, sort_keys=True) + "\n"
+        for r in new
+    )
+    try:
+        before = path.read_text("utf-8") if path.exists() else ""
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".ledger-")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(before + ("" if before.endswith("\n") or not before else "\n") + lines)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise
+    except OSError as error:
+        raise LakeError(
+            f"the ledger {path} cannot be written: {error.strerror or error}",
+            "free disk space or allow writing there; the report can be made again",
+        ) from error
+
+
+def _recommendation(plain: Mapping[str, Any]) -> Recommendation:
+    fields = dict(plain)
+    fields["for_"] = tuple(fields.pop("for"))
+    fields["predicted"] = Predicted(**fields["predicted"])
+    return Recommendation(**fields)
+
+
+def settle(
+    made: Sequence[Recommendation],
+    scopes: Mapping[str, Sequence[Scope]],
+    found: Mapping[tuple[str, str], Sequence[Bottleneck]],
+) -> Ledger:
+    """Each prediction beside what was observed.
+
+    `scopes` are the groups of runs of each service, one a version, oldest first; `found` the findings of each
+    (service, version). The observation is the latest version's after the one it was made on.
+    """
+    entries = [_entry(r, scopes.get(r.service or "", ()), found) for r in made]
+    observed = [e for e in entries if e.observed is not None]
+    errors = [abs(e.predicted - e.observed) / abs(e.observed) for e in observed if e.observed]
+    return Ledger(
+        predictions=len(entries),
+        observed=len(observed),
+        covered=sum(bool(e.covered) for e in observed),
+        mean_absolute_percentage_error=100 * statistics.fmean(errors) if errors else None,
+        entries=tuple(entries),
+    )
+
+
+def _entry(
+    made: Recommendation, versions: Sequence[Scope], found: Mapping[tuple[str, str], Sequence[Bottleneck]]
+) -> LedgerEntry:
+    p = made.predicted
+
+    def entry(
+        reason: str, later: Scope | None = None, saving: tuple[float, float | None, float | None] | None = None
+    ) -> LedgerEntry:
+        return LedgerEntry(
+            fingerprint=made.fingerprint,
+            service=made.service or "",
+            change=made.change,
+            metric=p.metric,
+            dimensions=dict(p.dimensions),
+            unit=p.unit,
+            made_on=made.version,
+            predicted=p.saving,
+            predicted_low=p.low,
+            predicted_high=p.high,
+            observed_on=later.name or None if later else None,
+            observed=saving[0] if saving else None,
+            observed_low=saving[1] if saving else None,
+            observed_high=saving[2] if saving else None,
+            covered=p.low <= saving[0] <= p.high if saving else None,
+            reason=reason,
+        )
+
+    names = [scope.name or None for scope in versions]
+    if made.version not in names:
+        return entry("the version it was made on has no runs in this window")
+    place = names.index(made.version)
+    if place == len(versions) - 1:
+        return entry("no later version has run yet")
+    before, later = versions[place], versions[-1]
+    old = list(observe(before, p.metric, p.dimensions).values())
+    new = list(observe(later, p.metric, p.dimensions).values())
+    if not old or not new:
+        return entry(f"{p.metric} was not seen in {later.name}, so nothing can be said", later)
+    gone = not {b.fingerprint for b in found.get((later.service, later.name), ())} & set(made.for_)
+    saving = statistics.fmean(old) - statistics.fmean(new)
+    low = high = None
+    if min(len(old), len(new)) >= 2:
+        low, high = welch(new, old).interval(0.9)
+    certain = low is not None and low >= SHOWN_SHARE * p.saving
+    if not gone and not certain:
+        return entry(f"{later.name} still shows the finding: the change has not been made", later)
+    seen = f"{len(old)} runs of {before.name or 'no version'} against {len(new)} of {later.name or 'no version'}"
+    return entry(f"{'the finding is gone' if gone else 'the saving is certain'}: {seen}", later, (saving, low, high))

@@ -1,0 +1,230 @@
+"""The named metrics that predictions, comparisons and the ledger share: a name and dimensions give one value a run.
+
+Several causes may change between two versions at once, so each metric is narrow enough to show one of them alone, and
+is defined also where the thing it is about has vanished.
+
+    root.duration              operation                    median duration of a root operation
+    query.duration             operation, query             median duration of one query shape under it
+    query.time_per_operation   operation, parent,           time in queries on these collections directly under that
+                               collections, but_not         parent, for each occurrence of the operation; without the
+                                                            shape `but_not`. After an N+1 became one query of another
+                                                            shape this is that query's time
+    startup.duration           type                         process creation to interactive
+    startup.phase_duration     phase
+    startup.import_total                                    imports of the start that no other import contains
+    startup.package_import_time  packages                   import time of these packages within the start; 0 where the
+                                                            start was seen and none of them was imported (or each
+                                                            below the recording threshold)
+    vector.search_duration     index                        median
+    plugin.time_per_call       plugin, hook                 mean
+    cache.load_time_per_lookup cache                        time in loads over look-ups
+    cache.hit_rate             cache
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from hubscope.analytics.scope import Row, Scope
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """One metric of one group of runs: a value for each run that has one. `total_s` is the time behind it, if any."""
+
+    metric: str
+    dimensions: Mapping[str, str]
+    unit: str
+    values: Mapping[str, float]  # run -> value
+    higher_is_better: bool = False
+    total_s: float = 0.0
+
+    @property
+    def key(self) -> tuple[str, tuple[tuple[str, str], ...]]:
+        return self.metric, tuple(sorted(self.dimensions.items()))
+
+
+def _by(
+    rows: list[Row], metric: str, keys: Mapping[str, str], value: str, *, unit: str = "s", total: str = "sum_s"
+) -> list[Series]:
+    """Series from rows: `keys` maps dimensions to columns, one row a run and series."""
+    values: dict[tuple[str, ...], dict[str, float]] = defaultdict(dict)
+    totals: dict[tuple[str, ...], float] = defaultdict(float)
+    for row in rows:
+        if row[value] is not None:
+            key = tuple(str(row[column]) for column in keys.values())
+            values[key][row["run"]] = float(row[value])
+            totals[key] += float(row[total] or 0.0)
+    return [
+        Series(metric, dict(zip(keys, key, strict=True)), unit, by_run, total_s=totals[key])
+        for key, by_run in values.items()
+    ]
+
+
+def root_durations(scope: Scope) -> list[Series]:
+    rows = [row for row in scope.rows("root_operations") if row["operation"] != "hub.startup"]
+    return _by(rows, "root.duration", {"operation": "operation"}, "median_s")
+
+
+def query_durations(scope: Scope) -> list[Series]:
+    keys = {"operation": "operation", "query": "shape"}
+    return _by(scope.rows("query_shapes"), "query.duration", keys, "median_s")
+
+
+def startup_durations(scope: Scope) -> list[Series]:
+    rows = [row for row in scope.rows("startup") if row["ended_by"] != "exit"]
+    return _by(rows, "startup.duration", {"type": "type"}, "duration_s", total="duration_s")
+
+
+def phase_durations(scope: Scope) -> list[Series]:
+    return _by(scope.rows("startup_phases"), "startup.phase_duration", {"phase": "phase"}, "sum_s")
+
+
+def import_totals(scope: Scope) -> list[Series]:
+    totals: dict[str, float] = defaultdict(float)
+    rows = scope.rows("startup_imports")
+    imports = {(row["trace_id"], row["span_id"]) for row in rows}
+    for row in rows:
+        if (row["trace_id"], row["parent_span_id"]) not in imports:
+            totals[row["run"]] += row["duration_s"]
+    return [Series("startup.import_total", {}, "s", dict(totals), total_s=sum(totals.values()))] if totals else []
+
+
+def vector_searches(scope: Scope) -> list[Series]:
+    return _by(scope.rows("vector_searches"), "vector.search_duration", {"index": "index_name"}, "median_s")
+
+
+def plugin_times(scope: Scope) -> list[Series]:
+    return _by(scope.rows("plugin_calls"), "plugin.time_per_call", {"plugin": "plugin", "hook": "hook"}, "mean_s")
+
+
+@dataclasses.dataclass(frozen=True)
+class CacheUse:
+    """One cache in one run: look-ups and hits as counted by the application, else as logged."""
+
+    lookups: float
+    hits: float
+
+
+def cache_use(scope: Scope) -> dict[tuple[str, str], CacheUse]:
+    """(run, cache) -> use. The counter counts every look-up; the access log stands in where no counter came."""
+    counted: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    for row in scope.rows("cache_requests"):
+        counted[row["run"], row["cache"]][row["result"]] = float(row["requests"] or 0)
+    found = {
+        key: CacheUse(sum(results.values()), results.get("hit", 0.0))
+        for key, results in counted.items()
+        if sum(results.values()) > 0
+    }
+    logged: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for row in scope.rows("cache_accesses"):
+        if row["hits"]:
+            logged[row["run"], row["cache"]].append(row["hits"])
+    for key, stretches in logged.items():
+        hits = "".join(stretches)
+        found.setdefault(key, CacheUse(float(len(hits)), float(hits.count("1"))))
+    return found
+
+
+def cache_hit_rates(scope: Scope) -> list[Series]:
+    values: dict[str, dict[str, float]] = defaultdict(dict)
+    for (run, cache), use in cache_use(scope).items():
+        values[cache][run] = use.hits / use.lookups
+    return [
+        Series("cache.hit_rate", {"cache": cache}, "1", by_run, higher_is_better=True)
+        for cache, by_run in values.items()
+    ]
+
+
+def cache_load_times(scope: Scope) -> list[Series]:
+    """0 where a cache was looked up and nothing was loaded."""
+    loads = {(row["run"], row["cache"]): row["sum_s"] for row in scope.rows("cache_loads")}
+    values: dict[str, dict[str, float]] = defaultdict(dict)
+    totals: dict[str, float] = defaultdict(float)
+    for (run, cache), use in cache_use(scope).items():
+        values[cache][run] = loads.get((run, cache), 0.0) / use.lookups
+        totals[cache] += loads.get((run, cache), 0.0)
+    return [
+        Series("cache.load_time_per_lookup", {"cache": cache}, "s", by_run, total_s=totals[cache])
+        for cache, by_run in values.items()
+    ]
+
+
+# What a comparison looks at, in this order.
+COMPARED: Final[tuple[Callable[[Scope], list[Series]], ...]] = (
+    root_durations,
+    startup_durations,
+    phase_durations,
+    import_totals,
+    query_durations,
+    vector_searches,
+    plugin_times,
+    cache_hit_rates,
+    cache_load_times,
+)
+
+
+def query_time_per_operation(scope: Scope, dimensions: Mapping[str, str]) -> dict[str, float]:
+    """See the top of this file. `collections` is a comma-separated list."""
+    collections = set(dimensions["collections"].split(","))
+    times: dict[str, float] = {}
+    for row in scope.rows("operation_queries", operation=dimensions["operation"]):
+        times.setdefault(row["run"], 0.0)
+        if (
+            row["parent"] == dimensions["parent"]
+            and row["collection"] in collections
+            and row["shape"] != dimensions.get("but_not", "")
+        ):
+            times[row["run"]] += row["sum_s"] / row["occurrences"]
+    return times
+
+
+def top_level(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def package_import_time(scope: Scope, dimensions: Mapping[str, str]) -> dict[str, float]:
+    """Import time charged to the named packages: each of their imports less the imports directly inside it.
+
+    What was imported below the recording threshold has no span and is charged to the import around it.
+    """
+    packages = set(dimensions["packages"].split(","))
+    times = {row["run"]: 0.0 for row in scope.rows("startup")}
+    rows = scope.rows("startup_imports")
+    inside: dict[tuple[str, str], float] = defaultdict(float)
+    for row in rows:
+        inside[row["trace_id"], row["parent_span_id"]] += row["duration_s"]
+    for row in rows:
+        if top_level(row["module"]) in packages and row["run"] in times:
+            times[row["run"]] += max(row["duration_s"] - inside[row["trace_id"], row["span_id"]], 0.0)
+    return times
+
+
+_LISTED: Final = {
+    "root.duration": root_durations,
+    "query.duration": query_durations,
+    "startup.duration": startup_durations,
+    "startup.phase_duration": phase_durations,
+    "startup.import_total": import_totals,
+    "vector.search_duration": vector_searches,
+    "plugin.time_per_call": plugin_times,
+    "cache.hit_rate": cache_hit_rates,
+    "cache.load_time_per_lookup": cache_load_times,
+}
+_ASKED: Final = {
+    "query.time_per_operation": query_time_per_operation,
+    "startup.package_import_time": package_import_time,
+}
+
+
+def observe(scope: Scope, metric: str, dimensions: Mapping[str, str]) -> dict[str, float]:
+    """The metric's value in each run of the scope that has one; empty where none has, or the metric is unknown."""
+    if metric in _ASKED:
+        return _ASKED[metric](scope, dimensions)
+    for series in _LISTED[metric](scope) if metric in _LISTED else ():
+        if dict(series.dimensions) == dict(dimensions):
+            return dict(series.values)
+    return {}

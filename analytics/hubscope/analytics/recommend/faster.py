@@ -1,0 +1,110 @@
+"""Vector searches and start-up phases brought to their target: the excess, as far as it is on the critical path.
+
+The retimer in its simplest form: in the worst trace, which share of the offender's time is on the critical path? Only
+that much of a saving reaches the user.
+"""
+
+from __future__ import annotations
+
+import statistics
+
+from hubscope.analytics.findings import duration
+from hubscope.analytics.metrics import observe
+from hubscope.analytics.model import Bottleneck
+from hubscope.analytics.recommend.advice import Advice, Case, not_made, recommendation, together
+from hubscope.analytics.traces import build_trace
+
+
+def recommend(case: Case) -> Advice:
+    searches = [_search(case, finding) for finding in case.of("slow_vector_search")]
+    phases = [_phase(case, finding) for finding in case.of("slow_phase")]
+    return together([*searches, *phases])
+
+
+def share_on_path(case: Case, finding: Bottleneck) -> float | None:
+    """Share of the offender's time that is on its trace's critical path, with all that runs inside it."""
+    for evidence in finding.evidence:
+        trace = build_trace(evidence.trace_id, case.scope.data.engine.rows("trace_spans", trace_id=evidence.trace_id))
+        offender = next((s for s in trace.spans if s.span_id in evidence.offender_span_ids), None)
+        if offender is None or offender.end_unix_nano == offender.start_unix_nano:
+            continue
+        inside = {offender.span_id}
+        for span in trace.spans:  # parents come before their children
+            if span.parent_span_id in inside:
+                inside.add(span.span_id)
+        on_path = sum(s.end_unix_nano - s.start_unix_nano for s in trace.critical_path if s.span_id in inside)
+        return min(on_path / (offender.end_unix_nano - offender.start_unix_nano), 1.0)
+    return None
+
+
+def _search(case: Case, finding: Bottleneck) -> Advice:
+    facts = finding.facts
+    return _to_target(
+        case,
+        finding,
+        metric="vector.search_duration",
+        dimensions={"index": facts["index"]},
+        target_s=facts["target_s"],
+        count=facts["count"],
+        change=(
+            f"Search {facts['index']} by an approximate index (HNSW) instead of comparing all vectors."
+            if facts["index_type"] == "flat"
+            else f"Make searches in {facts['index']} cheaper: fewer candidates, or a smaller type for its vectors."
+        ),
+    )
+
+
+def _phase(case: Case, finding: Bottleneck) -> Advice:
+    facts = finding.facts
+    return _to_target(
+        case,
+        finding,
+        metric="startup.phase_duration",
+        dimensions={"phase": facts["phase"]},
+        target_s=max(facts["phase_s"] - (facts["startup_s"] - facts["target_s"]), 0.0),
+        count=len(case.scope.runs),
+        change=f"Shorten the start-up phase {facts['phase']}, or move it behind interactive.",
+    )
+
+
+def _to_target(
+    case: Case,
+    finding: Bottleneck,
+    *,
+    metric: str,
+    dimensions: dict[str, str],
+    target_s: float,
+    count: float,
+    change: str,
+) -> Advice:
+    values = observe(case.scope, metric, dimensions)
+    share = share_on_path(case, finding)
+    if not values or share is None:
+        return not_made(finding, "making it faster", "its worst trace could not be read whole")
+    now = statistics.median(values.values())
+    if now <= target_s:
+        return not_made(finding, "making it faster", "the typical one meets its target; only the slow ones miss it")
+    then = now - (now - target_s) * share
+    return Advice(
+        (
+            recommendation(
+                case,
+                finding,
+                "faster",
+                change=change,
+                where=finding.operation,
+                metric=metric,
+                dimensions=dimensions,
+                now=now,
+                then=then,
+                then_low=0.0,
+                then_high=now - (now - target_s) * share * 0.5,
+                method=(
+                    f"the excess over {duration(target_s)}, of which {share:.0%} lies on the critical path of its "
+                    "worst trace"
+                ),
+                per_day=case.scope.per_day((now - then) * count),
+                verify=f"{metric} of {finding.operation} meets {duration(target_s)}",
+            ),
+        )
+    )

@@ -1,0 +1,46 @@
+"""Import on first use what nothing uses before interactive: the start is spared those packages' import time."""
+
+from __future__ import annotations
+
+import statistics
+
+from hubscope.analytics.metrics import package_import_time
+from hubscope.analytics.model import Bottleneck
+from hubscope.analytics.recommend.advice import Advice, Case, recommendation, together
+
+
+def recommend(case: Case) -> Advice:
+    return together([_one(case, finding) for finding in case.of("slow_imports")])
+
+
+def _one(case: Case, finding: Bottleneck) -> Advice:
+    module, packages = finding.facts["module"], finding.facts["packages"]
+    dimensions = {"packages": ",".join(packages)}
+    values = package_import_time(case.scope, dimensions)
+    now = statistics.median(values.values())
+    # What else brings in the packages that came along is not recorded, since an import runs once; at worst they stay.
+    alone = package_import_time(case.scope, {"packages": module.partition(".")[0]})
+    stays = now - statistics.median(alone.values())
+    return Advice(
+        (
+            recommendation(
+                case,
+                finding,
+                "import_lazily",
+                change=f"Import {module} where it is first used, inside the function, instead of at start.",
+                where=f"the import of {module} (its trace shows which import or phase it stands in)",
+                metric="startup.package_import_time",
+                dimensions=dimensions,
+                now=now,
+                then=0.0,
+                then_low=0.0,
+                then_high=stays,
+                method=(
+                    f"import time of {len(packages)} package{'s' * (len(packages) != 1)} of which no module was used "
+                    "before interactive; packages in use elsewhere are left out, shared ones charged once"
+                ),
+                per_day=case.scope.per_day(sum(values.values())),
+                verify=f"`import {module}` is no longer in the trace of hub.startup",
+            ),
+        )
+    )

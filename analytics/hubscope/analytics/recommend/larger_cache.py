@@ -1,0 +1,70 @@
+"""A larger cache: hit rates at every capacity from the access log, exactly, and what the spared loads took."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Final
+
+from hubscope.analytics.detectors.low_cache_hit_rate import access_logs
+from hubscope.analytics.findings import total
+from hubscope.analytics.metrics import observe
+from hubscope.analytics.model import Bottleneck
+from hubscope.analytics.recommend.advice import Advice, Case, not_made, recommendation, together
+
+# The capacity that gives this share of the hits that any capacity gives: the last few cost the most room.
+ENOUGH: Final = 0.99
+
+
+def recommend(case: Case) -> Advice:
+    return together([_one(case, finding) for finding in case.of("low_cache_hit_rate")])
+
+
+def _one(case: Case, finding: Bottleneck) -> Advice:
+    cache = finding.facts["cache"]
+    logs = access_logs(case.scope, cache)
+    loads = [row for row in case.scope.rows("cache_loads") if row["cache"] == cache]
+    if not logs:
+        return not_made(finding, "a larger cache", "it sent no access log (hub.watch_cache does)")
+    if not loads:
+        return not_made(finding, "a larger cache", "what a miss costs is not known: no load was measured")
+    curves = [curve for curve, _ in logs.values()]
+    needed = [curve.capacity_for(round(ENOUGH * (curve.accesses - curve.first))) or 1 for curve in curves]
+    capacity = max(needed)
+    accesses = sum(curve.accesses for curve in curves)
+    miss_rate = sum(curve.misses(capacity) for curve in curves) / accesses
+    each = sorted(row["mean_s"] for row in loads)
+    load_s = total(loads, "sum_s") / total(loads, "n")
+    dimensions = {"cache": cache}
+    values = observe(case.scope, "cache.load_time_per_lookup", dimensions)
+    now = statistics.median(values.values())
+    then = min(miss_rate * load_s, now)
+    # First look-ups may load dearer or cheaper items than the average miss does; half and double hold most of that.
+    rate_now = finding.facts["hit_rate"]
+    return Advice(
+        (
+            recommendation(
+                case,
+                finding,
+                "larger_cache",
+                change=f"Let the cache {cache} hold {capacity} items instead of {_held(finding)}.",
+                where=f"cache {cache}",
+                metric="cache.load_time_per_lookup",
+                dimensions=dimensions,
+                now=now,
+                then=then,
+                then_low=0.5 * miss_rate * each[0],
+                then_high=min(2 * miss_rate * each[-1], now),
+                method=(
+                    f"exact LRU stack distances over {accesses} logged look-ups: hit rate {rate_now:.0%} now, "
+                    f"{1 - miss_rate:.0%} with {capacity} items; each miss spared takes {load_s * 1e3:.3g} ms"
+                ),
+                per_day=case.scope.per_day((now - then) * finding.facts["lookups"]),
+                verify=f"the hit rate of {cache} rises to about {1 - miss_rate:.0%}",
+            ),
+        )
+    )
+
+
+def _held(finding: Bottleneck) -> str:
+    sizes = finding.facts["capacity"]
+    return str(sizes[0]) if sizes else "what it holds now"

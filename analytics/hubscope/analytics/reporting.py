@@ -1,0 +1,367 @@
+"""The report: everything analytics knows about a lake within a window, as one object. Deterministic, but for its date.
+
+Each version's runs are looked at for themselves. Findings of the newest version are open; one that only an older
+version shows is resolved, and stands after the open ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from hubscope.analytics import comparisons, kpis, ledger, trends
+from hubscope.analytics.connect import DEFAULT_MEMORY_LIMIT, connect
+from hubscope.analytics.detectors import DETECTORS, regression
+from hubscope.analytics.engine import Engine
+from hubscope.analytics.findings import Outcome
+from hubscope.analytics.model import (
+    SCHEMA_VERSION,
+    SEVERITIES,
+    Bottleneck,
+    Checked,
+    Comparison,
+    Kpi,
+    NotJudged,
+    Recommendation,
+    Report,
+    Summary,
+    Trace,
+    Window,
+)
+from hubscope.analytics.recommend import RECOMMENDERS, Case
+from hubscope.analytics.scope import Data, RunInfo, Scope, rfc3339, versions_of
+from hubscope.analytics.statistics import EQUIVALENCE_MARGIN, MIN_RUNS
+from hubscope.analytics.traces import build_trace, shortened
+from hubscope.errors import ConfigError, LakeError
+from hubscope.processors import rules as rule_files
+
+# A report carries the worst trace of each finding, for its waterfall: the largest spans of so many traces.
+TRACES: Final = 12
+SPANS_A_TRACE: Final = 150
+
+# Window bounds that nothing lies outside of.
+BEGINNING_NS: Final = -(2**62)
+END_NS: Final = 2**62
+
+Moment = datetime | int | None  # aware datetime, or nanoseconds since 1970
+
+
+def report(
+    lake: str | os.PathLike[str],
+    service: str | None = None,
+    since: Moment = None,
+    until: Moment = None,
+    databases: Sequence[str | os.PathLike[str]] = (),
+    *,
+    rules: str | None = None,
+    memory_limit: str = DEFAULT_MEMORY_LIMIT,
+    threads: int | None = None,
+) -> Report:
+    """The report on `service` (all when None) within [since, until).
+
+    `databases`: SQLite files in which index and batching recommendations may be timed; they are opened read-only and
+    indexes are tried on a copy. `rules`: a TOML file laid over the packaged KPIs and quotas.
+    Writes the predictions it makes to `<lake>/ledger.jsonl`.
+    Raises LakeError (no lake, unreadable, no such service) and ConfigError (rules, window, a database that is no file).
+    """
+    location = os.fspath(lake)
+    paths = _database_paths(databases)
+    data = _data(location, since, until, rules, memory_limit, threads)
+    try:
+        return _report(location, data, service, paths)
+    finally:
+        data.engine.connection.close()
+
+
+def compare(
+    lake: str | os.PathLike[str],
+    before: str | Sequence[str],
+    after: str | Sequence[str],
+    by: str = "version",
+    *,
+    service: str | None = None,
+    since: Moment = None,
+    until: Moment = None,
+    rules: str | None = None,
+    memory_limit: str = DEFAULT_MEMORY_LIMIT,
+    threads: int | None = None,
+) -> tuple[Comparison, ...]:
+    """Two versions (`by="version"`), or two groups of runs by their ids (`by="instance"`: comma-separated or a list).
+
+    Raises ConfigError for another `by`, LakeError for a version or run that the lake does not hold.
+    """
+    if by not in ("version", "instance"):
+        raise ConfigError(f"runs cannot be grouped by {by!r}", 'by is "version" or "instance"')
+    data = _data(os.fspath(lake), since, until, rules, memory_limit, threads)
+    try:
+        runs = data.runs(service)
+        pairs = []
+        old, new = (_wanted(group) for group in (before, after))
+        for name in sorted({run.service for run in runs}):
+            mine = [run for run in runs if run.service == name]
+            a = tuple(run for run in mine if (run.version if by == "version" else run.id) in old)
+            b = tuple(run for run in mine if (run.version if by == "version" else run.id) in new)
+            if a and b:
+                pairs.append((Scope(data, name, ", ".join(old), a), Scope(data, name, ", ".join(new), b)))
+        if not pairs:
+            known = sorted({run.version if by == "version" else run.id for run in runs} - {""})
+            raise LakeError(
+                f"no service of the lake has runs of both {', '.join(old)} and {', '.join(new)}",
+                f"the lake holds {by}s: {', '.join(known[:20]) or 'none'}",
+            )
+        return comparisons.compare_groups(pairs)
+    finally:
+        data.engine.connection.close()
+
+
+def _wanted(group: str | Sequence[str]) -> tuple[str, ...]:
+    return tuple(group.split(",")) if isinstance(group, str) else tuple(group)
+
+
+def _data(
+    location: str, since: Moment, until: Moment, rules: str | None, memory_limit: str, threads: int | None
+) -> Data:
+    loaded = rule_files.load(rules)
+    start, end = _ns(since, BEGINNING_NS), _ns(until, END_NS)
+    if start >= end:
+        raise ConfigError("the window ends before it begins", "give a --since that lies before --until")
+    return Data(Engine(connect(location, memory_limit=memory_limit, threads=threads)), loaded, start, end)
+
+
+def _ns(moment: Moment, otherwise: int) -> int:
+    if moment is None:
+        return otherwise
+    if isinstance(moment, int):
+        return moment
+    if moment.tzinfo is None:
+        raise ConfigError(f"{moment} has no time zone", "give an aware datetime: datetime.now(timezone.utc)")
+    return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
+
+
+def _database_paths(databases: Sequence[str | os.PathLike[str]]) -> tuple[Path, ...]:
+    paths = tuple(Path(database) for database in databases)
+    problems = tuple(f"{path}: there is no such file" for path in paths if not path.is_file())
+    if problems:
+        raise ConfigError("a database to look into is missing", "give the path of an SQLite file", problems)
+    return paths
+
+
+def _report(location: str, data: Data, service: str | None, databases: tuple[Path, ...]) -> Report:
+    runs = data.runs(service)
+    if service is not None and not runs:
+        known = sorted({run.service for run in data.runs()})
+        raise LakeError(
+            f"the lake holds nothing of service {service!r} in this window",
+            f"it holds: {', '.join(known)}" if known else "it holds no span in this window",
+        )
+    versions = {
+        name: [
+            Scope(data, name, version, members)
+            for version, members in versions_of(run for run in runs if run.service == name).items()
+        ]
+        for name in sorted({run.service for run in runs})
+    }
+    newest = [scopes[-1] for scopes in versions.values()]
+    values = kpis.all_of(newest, data.rules.kpis)
+
+    pairs = [(scopes[-2], scopes[-1]) for scopes in versions.values() if len(scopes) >= 2]
+    compared = comparisons.compare_groups(pairs)
+
+    outcomes = {(scope.service, scope.name): _detect(scope) for scopes in versions.values() for scope in scopes}
+    for before, after in pairs:
+        # A comparison does not name its service; a group that two services share must not lend it to both.
+        mine = compared if len(pairs) == 1 else comparisons.compare_groups([(before, after)])
+        outcomes[after.service, after.name].append(regression.detect(before, after, mine))
+    found = {key: tuple(f for o in parts for f in o.findings) for key, parts in outcomes.items()}
+    bottlenecks = _ordered(found, {scope.service: scope.name for scope in newest})
+
+    path = ledger.path_of(location)
+    earlier = {(r.fingerprint, r.version): r for r in (ledger.read(path) if path else ())}
+    recommended, unpredicted = _recommend(versions, found, databases, earlier.values())
+    if path is not None and recommended:
+        ledger.add(path, recommended)
+    everything = {
+        **earlier,
+        **{(r.fingerprint, r.version): r for r in recommended if (r.fingerprint, r.version) not in earlier},
+    }
+    settled = ledger.settle(
+        [r for r in everything.values() if service is None or r.service == service], versions, found
+    )
+    open_ones = {b.fingerprint for b in bottlenecks if b.status == "open"}
+    recommendations = sorted(
+        (dataclasses.replace(r, status="open" if open_ones & set(r.for_) else "resolved") for r in recommended),
+        key=lambda r: (
+            r.status != "open",
+            -(r.predicted.saving_seconds_per_day or 0.0),
+            r.fingerprint,
+            r.version or "",
+        ),
+    )
+    drifts = tuple(trend for scope in newest for trend in trends.detect(scope))
+    return Report(
+        schema_version=SCHEMA_VERSION,
+        generated_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        window=_window(data, runs),
+        services=tuple(versions),
+        summary=_summary(values, bottlenecks, compared, runs),
+        trends=drifts,
+        bottlenecks=bottlenecks,
+        recommendations=tuple(recommendations),
+        comparisons=compared,
+        ledger=settled,
+        checked_and_fine=_fine(outcomes, newest, compared),
+        could_not_judge=_not_judged(outcomes, newest, unpredicted, values, compared, versions, path),
+        runs=tuple(run.to_model() for run in runs),
+        traces=_traces(data, bottlenecks),
+        lake=location,
+    )
+
+
+def _detect(scope: Scope) -> list[Outcome]:
+    return [detector(scope) for detector in DETECTORS]
+
+
+def _ordered(found: dict[tuple[str, str], tuple[Bottleneck, ...]], newest: dict[str, str]) -> tuple[Bottleneck, ...]:
+    """Worst first: open before resolved, then by severity, then by seconds a day. One entry a fingerprint: the newest
+    version that shows it."""
+    latest: dict[str, Bottleneck] = {}
+    for (service, version), findings in found.items():  # versions oldest first
+        for finding in findings:
+            status = "open" if newest[service] == version else "resolved"
+            latest[finding.fingerprint] = dataclasses.replace(finding, status=status)
+    return tuple(
+        sorted(
+            latest.values(),
+            key=lambda b: (
+                b.status != "open",
+                SEVERITIES.index(b.severity),
+                -(b.impact.seconds_per_day or 0.0),
+                b.fingerprint,
+            ),
+        )
+    )
+
+
+def _recommend(
+    versions: dict[str, list[Scope]],
+    found: dict[tuple[str, str], tuple[Bottleneck, ...]],
+    databases: tuple[Path, ...],
+    earlier: Iterable[Recommendation],
+) -> tuple[list[Recommendation], list[NotJudged]]:
+    """Recommendations for every version's findings. What was predicted stands: once a later version has run, what the
+    ledger holds for a finding is repeated, not made anew."""
+    recorded = list(earlier)
+    made: list[Recommendation] = []
+    unpredicted: list[NotJudged] = []
+    for scopes in versions.values():
+        for scope in scopes:
+            findings = found[scope.service, scope.name]
+            old = [
+                r
+                for r in recorded
+                if r.service == scope.service
+                and (r.version or "") == scope.name
+                and {f.fingerprint for f in findings} & set(r.for_)
+                and scope is not scopes[-1]
+            ]
+            made.extend(old)
+            answered = {fingerprint for r in old for fingerprint in r.for_}
+            case = Case(scope, tuple(f for f in findings if f.fingerprint not in answered), databases)
+            for recommender in RECOMMENDERS:
+                advice = recommender(case)
+                made.extend(advice.recommendations)
+                unpredicted.extend(advice.not_judged)
+    return made, unpredicted
+
+
+def _window(data: Data, runs: Sequence[RunInfo]) -> Window:
+    first = data.since_ns if data.since_ns != BEGINNING_NS else min((r.first_ns for r in runs), default=None)
+    last = data.until_ns if data.until_ns != END_NS else max((r.last_ns for r in runs), default=None)
+    return Window(rfc3339(first) if first is not None else None, rfc3339(last) if last is not None else None)
+
+
+def _summary(
+    values: tuple[Kpi, ...], bottlenecks: Sequence[Bottleneck], compared: Sequence[Comparison], runs: Sequence[RunInfo]
+) -> Summary:
+    passed = sum(kpi.status == "pass" for kpi in values)
+    failed = [kpi for kpi in values if kpi.status == "fail"]
+    open_ones = [b for b in bottlenecks if b.status == "open"]
+    worse = sum(c.verdict == "worse" for c in compared)
+    better = sum(c.verdict == "better" for c in compared)
+    if not runs:
+        verdict = "There is nothing to judge: no span lies in this window."
+    else:
+        judged = passed + len(failed)
+        targets = (
+            f"{passed} of {judged} targets that could be judged are met" if judged else "no target could be judged"
+        )
+        missed = f"; missed: {', '.join(kpi.name for kpi in failed[:4])}" if failed else ""
+        causes = (
+            f"{len(open_ones)} cause{'s' * (len(open_ones) != 1)} found" if open_ones else "no cause of slowness found"
+        )
+        verdict = f"{targets[0].upper()}{targets[1:]}{missed}; {causes}"
+        if compared:
+            verdict += f"; against the version before {better} metrics are better and {worse} worse"
+        verdict += "."
+    return Summary(verdict, passed, len(failed), len(values) - passed - len(failed), values)
+
+
+def _fine(
+    outcomes: dict[tuple[str, str], list[Outcome]], newest: Sequence[Scope], compared: Sequence[Comparison]
+) -> tuple[Checked, ...]:
+    many = len(newest) > 1
+    found = [
+        Checked(f"{scope.service}: {c.what}" if many else c.what, c.because)
+        for scope in newest
+        for outcome in outcomes[scope.service, scope.name]
+        for c in outcome.fine
+    ]
+    same = [c for c in compared if c.verdict == "same"]
+    if same:
+        found.append(Checked(f"{len(same)} compared metrics", f"the same within ±{EQUIVALENCE_MARGIN:.0%}"))
+    return tuple(found)
+
+
+def _not_judged(
+    outcomes: dict[tuple[str, str], list[Outcome]],
+    newest: Sequence[Scope],
+    unpredicted: Sequence[NotJudged],
+    values: Sequence[Kpi],
+    compared: Sequence[Comparison],
+    versions: dict[str, list[Scope]],
+    path: Path | None,
+) -> tuple[NotJudged, ...]:
+    found = [NotJudged(f"KPI {kpi.name}", kpi.reason) for kpi in values if kpi.status == "unknown" and kpi.target]
+    found += [n for scope in newest for outcome in outcomes[scope.service, scope.name] for n in outcome.not_judged]
+    found += unpredicted
+    for name, scopes in versions.items():
+        if any(run.id == "" for scope in scopes for run in scope.runs):
+            why = "some spans carry no service.instance.id, so their runs cannot be told apart and count as one"
+            found.append(NotJudged(f"runs of {name}", why))
+        if len(scopes) < 2:
+            found.append(NotJudged(f"versions of {name}", "only one version has run; a comparison needs two"))
+        elif min(len(scopes[-2].runs), len(scopes[-1].runs)) < MIN_RUNS:
+            counts = f"{len(scopes[-2].runs)} and {len(scopes[-1].runs)} runs"
+            found.append(NotJudged(f"versions of {name}", f"{counts}; a verdict needs {MIN_RUNS} of each"))
+    unknown = sum(c.verdict == "unknown" for c in compared)
+    if unknown:
+        found.append(
+            NotJudged(f"{unknown} compared metrics", "too few or too uneven runs; each says what it would need")
+        )
+    if path is None:
+        found.append(NotJudged("the ledger", "a lake at a URL has no ledger; predictions are not kept"))
+    return tuple(dict.fromkeys(found))
+
+
+def _traces(data: Data, bottlenecks: Sequence[Bottleneck]) -> tuple[Trace, ...]:
+    wanted = dict.fromkeys(b.evidence[0].trace_id for b in bottlenecks if b.evidence)
+    found = []
+    for trace_id in list(wanted)[:TRACES]:
+        rows = data.engine.rows("trace_spans", trace_id=trace_id)
+        if rows:
+            found.append(shortened(build_trace(trace_id, rows), SPANS_A_TRACE))
+    return tuple(found)
