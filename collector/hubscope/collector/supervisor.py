@@ -25,6 +25,7 @@ from hubscope.collector import leases
 from hubscope.collector.lock import hold
 from hubscope.collector.settings import CollectorSettings
 from hubscope.collector.values import Address
+from hubscope.collector.wal import sealed_segments
 from hubscope.errors import EXIT_DONE, ConfigError, LakeError
 
 POLL_S: Final = 0.05
@@ -170,6 +171,7 @@ def _run(settings: CollectorSettings, state_dir: Path, record: Path, signals: _S
         _keep(settings, state_dir, children, signals)
     finally:
         front.stop(FRONT_STOP_S, signals)
+        _await_worker(worker, settings, signals)
         worker.stop(settings.stop_grace_s + 3.0, signals)
     say("stopped")
     return EXIT_DONE
@@ -188,6 +190,21 @@ def _keep(settings: CollectorSettings, state_dir: Path, children: tuple[_Child, 
                 last_lease_s = time.monotonic()
             elif time.monotonic() - last_lease_s > LEASE_GRACE_S:
                 say("no program needs this collector any more")
+                return
+        time.sleep(POLL_S)
+
+
+def _await_worker(worker: _Child, settings: CollectorSettings, signals: _Signals) -> None:
+    """Before a stop with segments in the log: let a worker that is just starting, or about to, get as far as working.
+
+    It takes a second to import what it needs, and a SIGTERM in that second would end it with the log untouched.
+    """
+    deadline_s = time.monotonic() + settings.stop_grace_s
+    while sealed_segments(settings.wal_dir) and time.monotonic() < deadline_s and signals.count < 2:
+        worker.keep()
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            said = json.loads((Path(settings.state_dir) / "worker.json").read_text("utf-8"))
+            if worker.process is not None and said["pid"] == worker.process.pid and worker.process.poll() is None:
                 return
         time.sleep(POLL_S)
 
