@@ -1,4 +1,4 @@
-"""Visitors of the cities: python -m datasette_cities.load URL [--requests 24] [--seed 1]
+"""Visitors of the cities: python -m datasette_cities.load URL [--requests 20] [--seed 1]
 
 Table pages, filters, facets, full-text search, rows, the JSON API and SQL of their own, one request after the other,
 the same ones in the same order for the same seed. Prints one JSON object: requests, failures, seconds.
@@ -78,7 +78,7 @@ def drive(url: str, todo: list[str]) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m datasette_cities.load", description="Visitors of the cities.")
     parser.add_argument("url", help="where Datasette listens: http://127.0.0.1:8001")
-    parser.add_argument("--requests", type=int, default=24)
+    parser.add_argument("--requests", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args(arguments)
     try:

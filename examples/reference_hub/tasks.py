@@ -20,7 +20,7 @@ STORE = "memories"
 # The index holds 8 bits a coordinate, so many are recalled and the exact vectors choose among them: 500 is also the
 # largest page that the store hands out.
 CANDIDATES = 500
-WEIGHED = 100  # the best candidates are weighed by how near their package is to the persona's interests
+WEIGHED = 60  # the best candidates are weighed by how near their package is to the persona's interests
 BEST = 30
 QUOTED = 8
 INTEREST_WEIGHT = 0.15
@@ -80,7 +80,8 @@ def add_memory(app: Application, persona: Persona, text: str) -> int:
         vector = embed(text)
         with hub.memory_operation("create", store=STORE, persona=persona.id):
             id = app.store.add(persona.id, text, vector)
-            app.index.add(id, vector)
+            with hub.vector_upsert(STORE):
+                app.index.add(id, vector)
         return id
 
 
@@ -103,7 +104,8 @@ def _recall(app: Application, persona: Persona, question: str) -> list[Memory]:
     """The 30 memories that fit the question best, in this persona's eyes."""
     with hub.memory_operation("search", store=STORE, persona=persona.id):
         asked = embed(question)
-        ids = app.index.nearest(asked, CANDIDATES)
+        with hub.vector_search(STORE):  # names the index; the rest is seen by itself
+            ids = app.index.nearest(asked, CANDIDATES)
         if app.flags.n_plus_one:
             candidates = [memory for memory in map(app.store.memory, ids) if memory is not None]
         else:

@@ -15,8 +15,8 @@ from reference_hub.embedding import words
 from reference_hub.hooks import Note, hookimpl
 from reference_hub.memory_store import Memory
 
-COMPARED = 24  # memories: 276 pairs
-LETTERS = 600  # of each text; what follows rarely makes two different memories alike
+COMPARED = 30  # memories: 435 pairs
+LETTERS = 800  # of each text; what follows rarely makes two different memories alike
 NEARLY_THE_SAME = 0.8
 
 
