@@ -8,6 +8,7 @@ from hubscope.analytics.model import Comparison, Kpi, Recommendation, Report
 from hubscope.analytics.render import numbers, outline
 
 WIDTH = 80
+UNJUDGED_SHOWN = 10  # a first run lacks most of what can be measured; the rest stands in every other form
 _NOT_PREDICTED = "no prediction can be made from what was measured"
 _RESOLVED = "nothing more: a later version no longer shows it"
 _MARK = {"pass": "✓", "fail": "✗"}
@@ -244,5 +245,8 @@ def _checked(page: _Page, report: Report) -> None:
     unjudged = outline.not_judged(report)
     if unjudged:
         page.heading("Could not judge, because")
-        for missing in unjudged:
+        for missing in unjudged[:UNJUDGED_SHOWN]:
             page.wrapped(f"{missing.because} ({missing.what})", first="· ", indent="  ")
+        rest = len(unjudged) - UNJUDGED_SHOWN
+        if rest > 0:
+            page.wrapped(f"{rest} more, all in hubscope report --open", first="· ", indent="  ", style="dim")
