@@ -352,9 +352,7 @@ def main(arguments: list[str] | None = None) -> int:
             results.append(measure_jaeger(jaeger, theirs, options))
     load = results[0].load
     print(f"### Ingest: {load.spans:,} spans of {load.size_bytes / load.spans:.0f} B over gRPC\n")
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores shared with the load generator, Python {platform.python_version()}\n"
-    )
+    print(f"{os.cpu_count()} cores shared with the load generator, Python {platform.python_version()}\n")
     print(table(results))
     if note:
         print(f"\n{note}")

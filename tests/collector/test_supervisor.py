@@ -187,3 +187,23 @@ def test_health_and_collector_json_say_where_everything_is(new_collector: Callab
     assert health["exporters"]["lake"]["cursor"] == 0
     assert httpx.get(f"http://{collector.addresses['telemetry']}/metrics").status_code == 200
     assert collector.stop() == 0
+
+
+@pytest.mark.parametrize("module", ["grpc", "uvicorn", "deltalake"])
+def test_a_missing_extra_is_named(module: str, tmp_path: Path) -> None:
+    """Without a part that the collector needs, the error is the pip command that mends it, and no traceback."""
+    program = (
+        "import sys\n"
+        "class Without:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.partition('.')[0] == {module!r}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name}', name=name)\n"
+        "sys.meta_path.insert(0, Without())\n"
+        "from hubscope.console.main import main\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-c", program, "collect", "--lake", str(tmp_path / "lake")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "pip install 'hubscope[collector]'" in done.stderr
+    assert "Traceback" not in done.stderr
