@@ -1,6 +1,6 @@
 """What the collector takes: spans acknowledged a second, until they can be queried, CPU, memory and bytes on disk.
 
-    python -m bench.ingest [--spans 400000] [--in-flight 8] [--peer auto|none]
+    python -m bench.ingest [--spans 200000] [--in-flight 8] [--peer auto|none]
 
 Spans of about 370 B with seven attributes, in traces of eight, 64 traces a request, every id random, are sent over gRPC
 by a process of its own that built all requests before the clock starts. "Queryable" is when the lake has every row (for
@@ -18,6 +18,7 @@ import json
 import os
 import platform
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -328,7 +329,7 @@ def table(results: list[Result]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run both, one after the other, and print the table; with --generate, be the load generator."""
     parser = argparse.ArgumentParser(prog="python -m bench.ingest", description=__doc__.split("\n")[0])
-    parser.add_argument("--spans", type=int, default=400_000)
+    parser.add_argument("--spans", type=int, default=200_000)
     parser.add_argument("--in-flight", type=int, default=8)
     parser.add_argument("--peer", choices=("auto", "none"), default="auto")
     parser.add_argument("--generate", metavar="HOST:PORT", help=argparse.SUPPRESS)
@@ -336,6 +337,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.generate:
         print(json.dumps(generate(options.generate, options.spans, options.in_flight)))
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped too
     results: list[Result] = []
     note = ""
     with tempfile.TemporaryDirectory(prefix="hubscope-bench-") as folder:
