@@ -154,6 +154,11 @@ def test_a_long_trace_folds(report: model.Report) -> None:
     shown, folded = waterfall.rows(different)
     assert (len(shown), len(folded)) == (waterfall.VISIBLE_ROWS, 1000 - waterfall.VISIBLE_ROWS)
     assert len(html.render_trace(alike)) < 200_000
+    slow = dataclasses.replace(different.spans[900], end_unix_nano=different.spans[900].end_unix_nano + 5000)
+    mixed = dataclasses.replace(different, spans=(*different.spans[:900], slow, *different.spans[901:]))
+    offender = different.spans[950]
+    shown, folded = waterfall.rows(mixed, [offender.span_id])
+    assert [row.name for row in shown[-2:]] == [slow.name, offender.name], "the longest and the offenders are shown"
 
 
 def test_a_deep_trace_does_not_recurse(report: model.Report) -> None:

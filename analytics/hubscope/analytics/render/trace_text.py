@@ -19,9 +19,8 @@ def render(trace: Trace, every_span: bool = False) -> str:
         f"{'duration':>9} {'self':>9} {'critical':>9}",
     ]
     fold_from = total + 1 if every_span else waterfall.FOLD_FROM
-    shown, folded = waterfall.rows(trace, fold_from=fold_from)
     folds = False
-    for row in (*shown, *folded):
+    for row in waterfall.every_row(trace, fold_from=fold_from):
         critical_s = sum(bar.length for bar in row.critical) * trace.duration
         name = f"{row.count} × {row.name}" if row.count > 1 else row.name
         folds = folds or row.count > 1

@@ -58,13 +58,19 @@ def category(span: TraceSpan) -> str:
     return next((name for attribute, name in _CATEGORIES if span.attributes.get(attribute)), "other")
 
 
-def rows(
-    trace: Trace, offenders: Sequence[str] = (), fold_from: int = FOLD_FROM
-) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
-    """The rows to show and the rows to fold away, in order of start, parents before children."""
+def rows(trace: Trace, offenders: Sequence[str] = ()) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    """The rows to show and the rows to fold away, each in tree order: the longest, and offenders, are shown."""
+    found = every_row(trace, offenders)
+    weights = sorted(range(len(found)), key=lambda i: (i != 0, not found[i].offender, -found[i].duration_s, i))
+    kept = set(weights[:VISIBLE_ROWS])
+    shown = tuple(row for i, row in enumerate(found) if i in kept)
+    return shown, tuple(row for i, row in enumerate(found) if i not in kept)
+
+
+def every_row(trace: Trace, offenders: Sequence[str] = (), fold_from: int = FOLD_FROM) -> tuple[Row, ...]:
+    """All rows in tree order: by start, parents before children, `fold_from` siblings of one name as one."""
     lanes = _Lanes(trace, frozenset(offenders), fold_from)
-    all_rows = [row for root in lanes.roots for row in lanes.below(root, 0)]
-    return tuple(all_rows[:VISIBLE_ROWS]), tuple(all_rows[VISIBLE_ROWS:])
+    return tuple(row for root in lanes.roots for row in lanes.below(root, 0))
 
 
 class _Lanes:
