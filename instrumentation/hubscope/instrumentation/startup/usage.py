@@ -88,8 +88,9 @@ class Monitor:
     def __init__(self) -> None:
         # sys.monitoring is unknown to the type checker's 3.11 view.
         self._monitoring: Any = vars(sys)["monitoring"]
-        self._called: dict[CodeType, int] = {}
-        self._armed: set[CodeType] = set()
+        # By identity: code objects of two modules are equal when their text is.
+        self._called: dict[int, int] = {}
+        self._armed: dict[int, CodeType] = {}  # holds them, so that an id stays theirs
         self._clock = 0
         self._tool = next((t for t in (4, 3) if self._monitoring.get_tool(t) is None), -1)
         if self._tool < 0:
@@ -100,26 +101,26 @@ class Monitor:
 
     def _on_start(self, code: CodeType, offset: int) -> Any:
         self._clock += 1
-        self._called[code] = self._clock
+        self._called[id(code)] = self._clock
         return self._monitoring.DISABLE
 
     def arm(self, codes: list[CodeType]) -> Snapshot:
         set_events, tool = self._monitoring.set_local_events, self._tool
         for code in codes:
-            if code in self._called:  # it told once and is silent since: make it tell again
+            if id(code) in self._called:  # it told once and is silent since: make it tell again
                 set_events(tool, code, 0)
             set_events(tool, code, self._event)
-        self._armed.update(codes)
+        self._armed.update((id(code), code) for code in codes)
         return Snapshot(codes, self._clock)
 
     def ran(self, snapshot: Snapshot) -> bool | None:
         if not snapshot.codes:
             return None
-        return any(self._called.get(code, 0) > snapshot.state for code in snapshot.codes)
+        return any(self._called.get(id(code), 0) > snapshot.state for code in snapshot.codes)
 
     def close(self) -> None:
         self._monitoring.register_callback(self._tool, self._event, None)
-        for code in self._armed:  # freeing the id leaves them instrumented
+        for code in self._armed.values():  # freeing the id leaves them instrumented
             self._monitoring.set_local_events(self._tool, code, 0)
         self._armed.clear()
         self._called.clear()
