@@ -1,0 +1,369 @@
+"""The report end to end over described lakes: each detector fires, just misses, and is silent on A/A data; predictions
+meet what a later version shows; every report fits its schema."""
+
+from __future__ import annotations
+
+import json
+import random
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from hubscope.analytics import compare, connect, lru, report
+from hubscope.analytics.engine import Engine
+from hubscope.analytics.model import Report, Trace, json_schema
+from hubscope.analytics.traces import load_trace
+from hubscope.errors import ConfigError, LakeError
+
+Describe = Callable[[Any, Any, random.Random], None]
+
+
+def checked(path: Path, **options: Any) -> Report:
+    """A report that fits its schema."""
+    made = report(path, **options)
+    jsonschema.validate(json.loads(made.to_json()), json_schema("report"))
+    return made
+
+
+def found(made: Report) -> set[str]:
+    return {b.detector for b in made.bottlenecks if b.status == "open"}
+
+
+def n_plus_one(queries: int, ms: float) -> Describe:
+    def describe(lake: Any, run: Any, chance: random.Random) -> None:
+        items = [lake.query("SELECT * FROM items WHERE id = ?", ms, "items") for _ in range(queries)]
+        listing = lake.query("SELECT id FROM lists", 2, "lists", rows=queries)
+        run.trace(lake.span("task ask", queries * ms + 20, lake.span("recall", queries * ms + 5, listing, *items)))
+
+    return describe
+
+
+def wrapped(queries: int, ms: float, name: str = "get_memory m") -> Describe:
+    def describe(lake: Any, run: Any, chance: random.Random) -> None:
+        one = [lake.span(name, ms, lake.query("SELECT * FROM items WHERE id = ?", ms, "items")) for _ in range(queries)]
+        run.trace(lake.span("task ask", queries * ms + 20, *one))
+
+    return describe
+
+
+def one_query(ms: float, root_ms: float) -> Describe:
+    def describe(lake: Any, run: Any, chance: random.Random) -> None:
+        run.trace(lake.span("task browse", root_ms, lake.query("SELECT * FROM m ORDER BY x", ms, "m", rows=5)))
+
+    return describe
+
+
+def vector(ms: float) -> Describe:
+    def describe(lake: Any, run: Any, chance: random.Random) -> None:
+        run.trace(lake.span("task find", ms + 5, lake.search("notes", ms, size=50_000)))
+
+    return describe
+
+
+def start(ms: float, phase_ms: float, import_ms: float, used: bool = False) -> Describe:
+    def describe(lake: Any, run: Any, chance: random.Random) -> None:
+        tree = lake.module_import(
+            "pandas", import_ms, lake.module_import("numpy.x", import_ms / 4, used=used), used=used
+        )
+        shared = lake.module_import("json", 5)
+        phase = lake.phase("load", phase_ms, *([tree, shared] if import_ms else [shared]))
+        run.trace(lake.startup(ms, phase), gap_ms=50)
+
+    return describe
+
+
+def quota(over: bool, event: bool) -> Describe:
+    def describe(lake: Any, run: Any, chance: random.Random) -> None:
+        ms = 31_000 if over else 29_000
+        trace = run.trace(lake.span("task big", ms + 9, lake.plugin("slow", "enrich", ms)))
+        if event:
+            run.event(
+                "hub.quota.violation", trace, hub__plugin__id="slow", hub__plugin__hook="enrich",
+                hub__quota__resource="execution", hub__quota__limit=30.0, hub__quota__observed=31.0,
+                hub__quota__unit="s", hub__quota__window=0.0, hub__quota__action="observed",
+            )  # fmt: skip
+
+    return describe
+
+
+def overhead(ms: float) -> Describe:
+    def describe(lake: Any, run: Any, chance: random.Random) -> None:
+        calls = [lake.plugin(f"p{i}", "enrich", ms / 4) for i in range(4)]
+        run.trace(lake.span("task ask", 4 * ms, *calls))
+
+    return describe
+
+
+def cache(capacity: int, keys: int, lookups: int = 400) -> Describe:
+    def describe(lake: Any, run: Any, chance: random.Random) -> None:
+        held: list[int] = []
+        names, hits, loads = [], [], []
+        for i in range(lookups):
+            key = i % keys
+            hit = key in held
+            names.append(f"{key:016x}")
+            hits.append("1" if hit else "0")
+            if hit:
+                held.remove(key)
+            else:
+                loads.append(lake.span("load c", 2, attributes={"hub.cache.name": "c"}))
+            held.append(key)
+            del held[:-capacity]
+        run.trace(lake.span("task ask", 2 * len(loads) + 50, *loads))
+        run.event(
+            "hub.cache.access", hub__cache__name="c", hub__cache__capacity=capacity,
+            hub__cache__keys=",".join(names), hub__cache__hits="".join(hits),
+        )  # fmt: skip
+        for result, n in (("hit", hits.count("1")), ("miss", hits.count("0"))):
+            run.sum("hub.cache.requests", n, hub__cache__name="c", hub__cache__result=result)
+
+    return describe
+
+
+CASES: list[tuple[str, Describe, Describe]] = [
+    ("n_plus_one", n_plus_one(5, 11), n_plus_one(4, 15)),
+    ("n_plus_one", n_plus_one(30, 2), n_plus_one(30, 1.5)),
+    ("n_plus_one", wrapped(6, 10), wrapped(6, 10, "load c")),
+    ("slow_query", one_query(120, 150), one_query(90, 95)),
+    ("slow_query", one_query(80, 150), one_query(40, 150)),
+    ("slow_vector_search", vector(60), vector(45)),
+    ("slow_phase", start(4000, 1500, 0), start(2900, 1500, 0)),
+    ("slow_imports", start(1500, 900, 800), start(1500, 900, 90)),
+    ("slow_imports", start(1500, 900, 800), start(1500, 900, 800, used=True)),
+    ("plugin_over_quota", quota(True, True), quota(False, False)),
+    ("plugin_over_quota", quota(True, False), quota(False, False)),
+    ("plugin_overhead", overhead(60), overhead(45)),
+    ("low_cache_hit_rate", cache(5, 20), cache(20, 20)),
+    ("low_cache_hit_rate", cache(5, 20), cache(5, 399)),
+]
+
+
+@pytest.mark.parametrize(("detector", "fires", "misses"), CASES)
+def test_detectors_fire_and_just_miss(detector: str, fires: Describe, misses: Describe, new_lake: Any) -> None:
+    """The case that must fire gives that finding and no other; the near miss does not give it."""
+    for describe, fired in ((fires, True), (misses, False)):
+        lake = new_lake()
+        for _ in range(3):
+            run = lake.run()
+            describe(lake, run, random.Random(1))
+        made = found(checked(lake.write()))
+        # A plugin that stays within its 30 s is rightly called overhead then.
+        assert made == {detector} if fired else made <= {"plugin_overhead"} - {detector}
+
+
+def test_the_plans_own_finding_reads_well(lake: Any) -> None:
+    """A finding's sentence names the operation, the query, the number and the way out; its evidence is the triple."""
+    for _ in range(3):
+        n_plus_one(30, 4)(lake, lake.run(), random.Random(1))
+    (finding,) = checked(lake.write()).bottlenecks
+    for part in ("task ask", "SELECT items", "30 times in a row", "one query"):
+        assert part in finding.sentence
+    (evidence,) = finding.evidence
+    assert (len(evidence.parent_span_ids), len(evidence.cause_span_ids), len(evidence.offender_span_ids)) == (1, 1, 30)
+
+
+def test_fingerprints_do_not_depend_on_runs(new_lake: Any) -> None:
+    """Two lakes with other ids and other figures give the same fingerprint."""
+    prints = []
+    for ms in (4, 7):
+        lake = new_lake()
+        for _ in range(ms):
+            n_plus_one(30, ms)(lake, lake.run(), random.Random(1))
+        prints.append(checked(lake.write()).bottlenecks[0].fingerprint)
+    assert prints[0] == prints[1]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_same_program_twice_is_silent(seed: int, lake: Any) -> None:
+    """Two versions of one noisy program, healthy in every detector's eyes: no finding, nothing better or worse."""
+    chance = random.Random(seed)
+    for version in ("1", "2"):
+        for _ in range(4):
+            run = lake.run(version)
+            pace = chance.lognormvariate(0, 0.08)
+            start(700 * pace, 300 * pace, 90 * pace)(lake, run, chance)
+            for _ in range(6):
+                jitter = pace * chance.lognormvariate(0, 0.2)
+                n_plus_one(4, 5 * jitter)(lake, run, chance)
+                vector(20 * jitter)(lake, run, chance)
+                overhead(20 * jitter)(lake, run, chance)
+    made = checked(lake.write())
+    assert found(made) == set()
+    assert {c.verdict for c in made.comparisons} <= {"same", "unknown"}
+    assert made.comparisons
+
+
+def test_a_slower_version_is_a_regression_with_its_place(lake: Any) -> None:
+    """An operation that got slower is worse, a finding, and the span that grew is named."""
+    for version, slow in (("1", 10), ("2", 60)):
+        for i in range(4):
+            run = lake.run(version)
+            for _ in range(5):
+                steady = lake.span("render page", 15)
+                run.trace(
+                    lake.span("GET /", 30 + slow + i / 10, lake.span("read settings", slow), steady, kind="Server")
+                )
+    made = checked(lake.write())
+    (finding,) = [b for b in made.bottlenecks if b.detector == "regression"]
+    assert "read settings" in finding.sentence
+    (verdict,) = [c.verdict for c in made.comparisons if c.metric == "root.duration"]
+    assert verdict == "worse"
+    assert compare(lake.path, "1", "2")[0].verdict == "worse"
+    groups = compare(lake.path, "run-000,run-001,run-002", "run-003", by="instance")
+    assert {c.verdict for c in groups} == {"unknown"}
+
+
+def test_predictions_meet_the_next_version(lake: Any) -> None:
+    """Predictions made on version 1 are kept, and stand beside what version 2 shows, covered, with the error."""
+    for i in range(3):
+        run = lake.run("1")
+        start(1500 + i, 900, 800)(lake, run, random.Random(1))
+        cache(5, 20)(lake, run, random.Random(1))
+    first = checked(lake.write())
+    assert {r.predicted.metric for r in first.recommendations} == {
+        "startup.package_import_time",
+        "cache.load_time_per_lookup",
+    }
+    assert first.ledger.predictions == 2
+    assert first.ledger.observed == 0
+    kept = (lake.path / "ledger.jsonl").read_bytes()
+    for i in range(3):
+        run = lake.run("2")
+        start(700 + i, 100, 0)(lake, run, random.Random(1))
+        cache(20, 20)(lake, run, random.Random(1))
+    second = checked(lake.write())
+    assert (lake.path / "ledger.jsonl").read_bytes() == kept
+    assert second.ledger.observed == 2
+    assert second.ledger.covered == 2
+    assert second.ledger.mean_absolute_percentage_error is not None
+    assert second.ledger.mean_absolute_percentage_error < 5
+    assert {b.status for b in second.bottlenecks} == {"resolved"}
+    assert all(r.status == "resolved" for r in second.recommendations)
+
+
+def test_a_change_not_made_is_not_observed(lake: Any) -> None:
+    """A later version with the same cause leaves the prediction open and says why."""
+    for version in ("1", "2"):
+        for i in range(3):
+            start(1500 + i, 900, 800)(lake, lake.run(version), random.Random(1))
+    made = checked(lake.write())
+    entry = next(e for e in made.ledger.entries if e.made_on == "1")
+    assert entry.observed is None
+    assert "has not been made" in entry.reason
+
+
+def database(path: Path, rows: int) -> Path:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE m (id INTEGER PRIMARY KEY, owner TEXT, x REAL, body TEXT)")
+        connection.executemany(
+            "INSERT INTO m(owner, x, body) VALUES (?, ?, ?)", ((f"o{i % 500}", i, "b" * 400) for i in range(rows))
+        )
+    connection.close()
+    return path
+
+
+def test_an_index_is_timed_on_a_copy(lake: Any, tmp_path: Path) -> None:
+    """With the database a missing index is named with a prediction; the original is left as it was."""
+    path = database(tmp_path / "hub.db", 20_000)
+    before = path.read_bytes()
+    text = "SELECT id, body FROM m WHERE owner = ? ORDER BY x LIMIT ?"
+    for _ in range(3):
+        run = lake.run()
+        for _ in range(4):
+            run.trace(lake.span("task browse", 150, lake.query(text, 120, "m", rows=20)))
+    lake.write()
+    (without,) = [n for n in checked(lake.path).could_not_judge if n.what.startswith("what an index")]
+    assert "--database" in without.because
+    made = checked(lake.path, databases=[path])
+    (advice,) = made.recommendations
+    assert "CREATE INDEX m_owner" in advice.change
+    assert advice.predicted.then < 0.5 * advice.predicted.now
+    assert advice.predicted.low <= advice.predicted.saving <= advice.predicted.high
+    assert path.read_bytes() == before
+
+
+def test_a_batch_is_measured_or_not_predicted(lake: Any, tmp_path: Path) -> None:
+    """Queries of one row each tell nothing about a batch; with the database it is measured, without it not made."""
+    text = "SELECT body FROM m WHERE id = ?"
+    for _ in range(3):
+        items = [lake.query(text, 1, "m") for _ in range(100)]
+        lake.run().trace(lake.span("task ask", 120, *items))
+    lake.write()
+    plain = checked(lake.path)
+    assert not plain.recommendations
+    assert any("one query instead" in n.what for n in plain.could_not_judge)
+    (advice,) = checked(lake.path, databases=[database(tmp_path / "hub.db", 2000)]).recommendations
+    assert 0 < advice.predicted.then < advice.predicted.now
+
+
+def test_an_empty_lake_has_a_report(lake: Any) -> None:
+    """Nothing received: every KPI unknown with its reason, no value 0, no finding."""
+    made = checked(lake.write())
+    assert {kpi.value for kpi in made.summary.kpis} == {None}
+    assert all(kpi.status == "unknown" and kpi.reason for kpi in made.summary.kpis)
+    assert made.bottlenecks == ()
+
+
+def test_reports_are_deterministic(lake: Any) -> None:
+    """Two reports on one lake differ in their date only."""
+    for _ in range(3):
+        n_plus_one(30, 4)(lake, lake.run(), random.Random(1))
+    path = lake.write()
+    one, two = checked(path).to_dict(), checked(path).to_dict()
+    assert {k: v for k, v in one.items() if k != "generated_at"} == {
+        k: v for k, v in two.items() if k != "generated_at"
+    }
+
+
+def test_bad_questions_are_refused(lake: Any, tmp_path: Path) -> None:
+    """An unknown service, version, grouping, database or an empty window: one error with the way out."""
+    n_plus_one(30, 4)(lake, lake.run(), random.Random(1))
+    path = lake.write()
+    with pytest.raises(LakeError, match="'nobody'"):
+        report(path, service="nobody")
+    with pytest.raises(LakeError, match="runs of both"):
+        compare(path, "1", "9")
+    with pytest.raises(ConfigError, match="colour"):
+        compare(path, "1", "2", by="colour")
+    with pytest.raises(ConfigError, match="missing"):
+        report(path, databases=[tmp_path / "no.db"])
+    with pytest.raises(ConfigError, match="window"):
+        report(path, since=5, until=5)
+    (path / "ledger.jsonl").write_text("{}\n")
+    with pytest.raises(LakeError, match="line 1 of the ledger"):
+        report(path)
+
+
+def test_a_trace_is_read_whole(lake: Any) -> None:
+    """load_trace gives the schema's object; an unknown id and no id are errors."""
+    trace_id = lake.run().trace(lake.span("GET /", 10, lake.query("SELECT 1", 4), lake.span("render", 5)))
+    engine = Engine(connect(lake.write()))
+    trace = load_trace(engine, trace_id.upper())
+    jsonschema.validate(json.loads(trace.to_json()), json_schema("trace"))
+    assert isinstance(trace, Trace)
+    assert [span.name.split(" #")[0] for span in trace.spans] == ["GET /", "SELECT memories", "render"]
+    assert trace.spans[0].self_time == pytest.approx(0.001)
+    with pytest.raises(LakeError, match="no span of trace"):
+        load_trace(engine, "f" * 32)
+    with pytest.raises(ConfigError, match="no trace id"):
+        load_trace(engine, "xyz")
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 3, 7, 20])
+def test_lru_curves_are_exact(capacity: int) -> None:
+    """The curve's hits at a capacity are those of an LRU cache of that capacity, replayed."""
+    chance = random.Random(capacity)
+    keys = [chance.randrange(25) for _ in range(2000)]
+    held: list[int] = []
+    hits = 0
+    for key in keys:
+        if key in held:
+            hits += 1
+            held.remove(key)
+        held.append(key)
+        del held[:-capacity]
+    assert lru.curve(keys).hits(capacity) == hits
