@@ -20,16 +20,13 @@ from urllib.parse import urlencode, urlsplit
 QUESTIONS = (
     "How do I parse a date string with a time zone?",
     "What is the variance of a probability distribution?",
-    "Open a file, read its lines and close it again",
     "Send an HTTP request with headers and a timeout",
-    "Compile a regular expression and find all matches",
-    "Convert an array to another type without copying the data",
-    "Report a failing test with its traceback",
-    "Draw a progress bar in the terminal",
-    "Install a package from a wheel",
-    "Run a subprocess and capture its output",
-    "Export spans and metrics to a collector",
-    "Sort the keys of a dictionary",
+    "Parse a time string into a date and its zone",
+    "The mean and the variance of a random distribution",
+    "Which timeout does an HTTP request have, and which headers?",
+    "Convert a date with a time zone to a string",
+    "Draw a random sample from a distribution and give its variance",
+    "Read the headers of an HTTP response before the timeout",
 )
 KINDS = ("function", "method", "class")
 NOTES = (

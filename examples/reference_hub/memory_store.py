@@ -7,6 +7,7 @@ back into the database each time.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections import Counter
@@ -22,13 +23,14 @@ from reference_hub.embedding import Vector, words
 FILE = "memories.db"
 BUSY_TIMEOUT_S = 10.0
 PAGE_SIZE = 50
+SHOWN_CHARACTERS = 200  # of each memory in a list
 PROFILE_MEMORIES = 200
 TAGS_A_MEMORY = 8
 
 # A memory with all that an answer shows of it. Both versions run this; they differ in how many memories they ask for.
 _MEMORY = """\
 SELECT m.id, m.text, m.vector, p.name AS persona, m.package, k.version, m.module, m.name, m.kind, m.importance,
-       parent.text AS module_text, group_concat(t.tag, ' ') AS tags
+       parent.text AS module_text, json_group_array(t.tag) AS tags
 FROM memories AS m
 JOIN personas AS p ON p.id = m.persona_id
 LEFT JOIN packages AS k ON k.name = m.package
@@ -39,7 +41,7 @@ GROUP BY m.id"""
 
 # One page of a persona's memories, with the two figures that its head line shows.
 BROWSE = """\
-SELECT id, package, module, name, importance, substr(text, 1, 200) AS beginning,
+SELECT id, package, module, name, importance, text,
        (SELECT count(*) FROM memories WHERE persona_id = :persona AND kind = :kind) AS total,
        (SELECT max(last_accessed) FROM memories WHERE persona_id = :persona AND kind = :kind) AS last_used
 FROM memories
@@ -139,8 +141,8 @@ class MemoryStore:
         with self.connection() as connection:
             rows = connection.execute(BROWSE, values).fetchall()
         lines = tuple(
-            Line(id, f"{module}.{name}" if name else module, package, importance, beginning)
-            for id, package, module, name, importance, beginning, _, _ in rows
+            Line(id, f"{module}.{name}" if name else module, package, importance, text[:SHOWN_CHARACTERS])
+            for id, package, module, name, importance, text, _, _ in rows
         )
         return Page(rows[0][6], rows[0][7], lines) if rows else Page(0, 0.0, ())
 
@@ -203,8 +205,8 @@ def tags_of(text: str) -> tuple[str, ...]:
     return tuple(word for word, _ in Counter(words(text)).most_common(TAGS_A_MEMORY))
 
 
-def _memory(row: tuple[int, str, bytes, str, str, str | None, str, str, str, float, str | None, str | None]) -> Memory:
+def _memory(row: tuple[int, str, bytes, str, str, str | None, str, str, str, float, str | None, str]) -> Memory:
     id, text, vector, persona, package, version, module, name, kind, weight, module_text, tags = row
     exact = np.frombuffer(vector, dtype=np.float32)
-    split = tuple((tags or "").split())
+    split = tuple(tag for tag in json.loads(tags) if tag is not None)  # a memory without tags gives [null]
     return Memory(id, text, exact, persona, package, version, module, name, kind, weight, module_text, split)

@@ -17,9 +17,8 @@ from reference_hub.profile_cache import ProfileCache
 from reference_hub.vector_index import VectorIndex
 
 STORE = "memories"
-# The index holds 8 bits a coordinate, so many are recalled and the exact vectors choose among them: 500 is also the
-# largest page that the store hands out.
-CANDIDATES = 500
+# The index holds 8 bits a coordinate, so many more are recalled than are shown, and the exact vectors choose.
+CANDIDATES = 400
 WEIGHED = 60  # the best candidates are weighed by how near their package is to the persona's interests
 BEST = 30
 QUOTED = 8

@@ -146,18 +146,18 @@ def test_n_plus_one_asks_once_for_each_memory(data: Path, monkeypatch: pytest.Mo
             with monkeypatch.context() as patch:
                 seen = statements(patch)
                 answers[chosen.n_plus_one] = tasks.answer_question(app, app.personas["grace"], QUESTION).memories
-            counts[chosen.n_plus_one] = sum(n for text, n in seen.items() if "group_concat" in text)
+            counts[chosen.n_plus_one] = sum(n for text, n in seen.items() if "json_group_array" in text)
     assert counts == {True: tasks.CANDIDATES, False: 1}
     assert answers[True] == answers[False]
 
 
 def test_without_the_index_a_page_reads_the_whole_table(data: Path) -> None:
     """SQLite's own plan leaves out the index with the flag and uses it in all three steps without it, and back."""
-    values = {"persona": "ada", "kind": "class", "limit": 50, "offset": 0}
+    values = {"persona": "linus", "kind": "method", "limit": 50, "offset": 0}
     for no_index in (True, False, True):
         with application(data, Flags(no_index=no_index)) as app, app.store.connection() as connection:
             plan = [row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + memory_store.BROWSE, values)]
-            pages = [app.store.browse("ada", "class", page) for page in (1, 2)]
+            pages = [app.store.browse("linus", "method", page) for page in (1, 2)]
         steps = [step for step in plan if "memories" in step]
         assert len(steps) == 3
         # Where the index is missing SQLite may build one for a subquery each time: that reads the table all the same.
