@@ -158,7 +158,7 @@ def _entry(
     if not old or not new:
         return entry(f"{p.metric} was not seen in {later.name}, so nothing can be said", later)
     gone = not {b.fingerprint for b in found.get((later.service, later.name), ())} & set(made.for_)
-    saving = statistics.fmean(old) - statistics.fmean(new)
+    saving = statistics.median(old) - statistics.median(new)
     low = high = None
     if min(len(old), len(new)) >= 2:
         low, high = welch(new, old).interval(0.9)

@@ -1,6 +1,6 @@
 """Imports at start that nothing uses before interactive, and what not importing them would leave out.
 
-A subtree of imports is charged only with packages of which no module was used before interactive: what another part
+A subtree of imports is charged only with packages whose import time lies nearly all in it: what another part
 of the start needs would be imported all the same. What the measuring itself imports is left out.
 """
 
@@ -27,6 +27,7 @@ from hubscope.analytics.scope import Row, Scope
 
 NAME: Final = "slow_imports"
 _OURS: Final = frozenset({"hubscope", "opentelemetry"})
+MOSTLY: Final = 0.9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,55 +42,48 @@ class Unused:
 
 
 def unused(scope: Scope) -> list[Unused]:
-    """Unused packages of the scope's starts by the import that brought them in, the dearest first."""
+    """Unused packages of the scope's starts by the import that brought them in, the dearest first.
+
+    The outermost import marked unused stands for its whole subtree: what ran inside it before it ended ran for the
+    import's own sake. A package counts where nine tenths of its import time lie in such subtrees; the rest is needed
+    by others.
+    """
     rows = scope.rows("startup_imports")
     by_id = {(row["trace_id"], row["span_id"]): row for row in rows}
-    used = _used_packages(rows, by_id) | _OURS
-    brought: dict[str, set[str]] = defaultdict(set)
+    own_s = {key: row["duration_s"] for key, row in by_id.items()}
+    for row in rows:
+        parent = (row["trace_id"], row["parent_span_id"])
+        if parent in own_s:
+            own_s[parent] -= row["duration_s"]
+    inside: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    anywhere: dict[str, float] = defaultdict(float)
     example: dict[str, Row] = {}
-    for row in rows:
+    for key, row in by_id.items():
         package = top_level(row["module"])
-        if package in used:
-            continue
-        outermost, current = row, by_id.get((row["trace_id"], row["parent_span_id"]))
+        cost_s = max(own_s[key], 0.0)
+        anywhere[package] += cost_s
+        root: Row | None = None
+        current: Row | None = row
         while current is not None:
-            if top_level(current["module"]) not in used:
-                outermost = current
+            root = current if current["used"] == "false" else root
             current = by_id.get((current["trace_id"], current["parent_span_id"]))
-        module = top_level(outermost["module"])
-        brought[module].add(package)
-        if module not in example or outermost["duration_s"] > example[module]["duration_s"]:
-            example[module] = outermost
-    # A package that two imports share is charged once, to the one whose subtree is dearest.
-    order = sorted(brought, key=lambda m: -example[m]["duration_s"])
-    taken: set[str] = set()
+        if root is not None and package not in _OURS:
+            module = top_level(root["module"])
+            inside[package][module] += cost_s
+            if module not in example or root["duration_s"] > example[module]["duration_s"]:
+                example[module] = root
+    packages: dict[str, list[str]] = defaultdict(list)
+    for package, shares in inside.items():
+        if sum(shares.values()) >= MOSTLY * anywhere[package]:
+            # What two imports share is charged once, to the one that spent more on it.
+            packages[max(sorted(shares), key=lambda module: shares[module])].append(package)
     found = []
-    for module in order:
-        packages = brought[module] - taken
-        taken |= packages
-        if packages:
-            dimensions = {"packages": ",".join(sorted(packages))}
-            row = example[module]
-            values = package_import_time(scope, dimensions)
-            found.append(Unused(row["module"], tuple(sorted(packages)), values, row["trace_id"], row["span_id"]))
+    for module in sorted(packages, key=lambda m: (-example[m]["duration_s"], m)):
+        names = tuple(sorted(packages[module]))
+        row = example[module]
+        values = package_import_time(scope, {"packages": ",".join(names)})
+        found.append(Unused(row["module"], names, values, row["trace_id"], row["span_id"]))
     return found
-
-
-def _used_packages(rows: list[Row], by_id: dict[tuple[str, str], Row]) -> set[str]:
-    """Packages of which code ran after their own imports had ended, and those of which nobody knows.
-
-    Only the outermost imports of a package count: within them its modules use each other, which is no use to anybody
-    else (of scipy.stats' 1,000 imports every fourth is "used" so).
-    """
-    said: dict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        package = top_level(row["module"])
-        current = by_id.get((row["trace_id"], row["parent_span_id"]))
-        while current is not None and top_level(current["module"]) != package:
-            current = by_id.get((current["trace_id"], current["parent_span_id"]))
-        if current is None:
-            said[package].add(row["used"])
-    return {package for package, words in said.items() if "true" in words or "false" not in words}
 
 
 def detect(scope: Scope) -> Outcome:

@@ -22,6 +22,8 @@ from hubscope.analytics.model import Bottleneck, Checked, Impact
 from hubscope.analytics.scope import Row, Scope
 
 NAME: Final = "slow_phase"
+# The interpreter's own start and the measuring's: no part of the program, and nothing it could change.
+NOT_THE_PROGRAMS: Final = frozenset({"interpreter", "instrumentation"})
 # The plan's 3.1; the rules may say otherwise.
 TARGETS_S: Final = {"cold": ("startup.cold", 3.0), "warm": ("startup.warm", 1.0)}
 
@@ -38,7 +40,9 @@ def detect(scope: Scope) -> Outcome:
             fine.append(Checked(f"{kind or 'every'} start", f"{duration(took_s)}, target {duration(target_s)}"))
             continue
         runs = {row["run"] for row in starts}
-        phases = [row for row in scope.rows("startup_phases") if row["run"] in runs]
+        phases = [
+            row for row in scope.rows("startup_phases") if row["run"] in runs and row["phase"] not in NOT_THE_PROGRAMS
+        ]
         for (phase,), group in grouped(phases, "phase").items():
             phase_s = typical(group, "sum_s")
             if phase_s >= PHASE_SHARE * took_s and _imports_s(scope, group) < EXPLAINED * total(group, "sum_s"):

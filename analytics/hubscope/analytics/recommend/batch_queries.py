@@ -87,12 +87,14 @@ def _occurrences(case: Case, operation: str) -> int:
 Share = tuple[float, float, float, str]  # of the offenders' time that one query takes: likely, least, most; method
 
 
+_EQUALS = re.compile(r"==?\s*\?")
+
+
 def in_list(text: str, count: int) -> str | None:
     """The statement for `count` items: its only `= ?` as `IN (?, …)`; None where that is not its shape."""
-    equals = re.findall(r"=\s*\?", text)
-    if len(equals) != 1 or text.count("?") != 1:
+    if len(_EQUALS.findall(text)) != 1:
         return None
-    return re.sub(r"==?\s*\?", "IN (" + ", ".join("?" * count) + ")", text, count=1)
+    return _EQUALS.sub("IN (" + ", ".join("?" * count) + ")", text)
 
 
 def _measured(case: Case, finding: Bottleneck) -> Share | None:
@@ -111,10 +113,14 @@ def _measured(case: Case, finding: Bottleneck) -> Share | None:
         return None
     try:
         # No statement cache: an application that opens a connection for each item prepares each time, as spans do.
-        values = [v[0] for v in sqlite.sample_values(connection, finding.facts["collection"], text, each, None)]
+        values = sqlite.sample_values(connection, finding.facts["collection"], text, each, None)
         if len(values) < each:
             return None
-        ratios = sorted(_one_over_many(connection, text, batched, values) for _ in range(5))
+        equals = _EQUALS.search(text)
+        assert equals is not None
+        place = text[: equals.start()].count("?")
+        listed = (*values[0][:place], *(v[place] for v in values), *values[0][place + 1 :])
+        ratios = sorted(_one_over_many(connection, text, values, batched, listed) for _ in range(5))
     except (sqlite3.Error, ValueError):
         return None
     finally:
@@ -127,13 +133,15 @@ def _measured(case: Case, finding: Bottleneck) -> Share | None:
     return share, ratios[0] * 0.5, min(ratios[-1] * 2, 1.0), method
 
 
-def _one_over_many(connection: sqlite3.Connection, text: str, batched: str, values: Sequence[Any]) -> float:
+def _one_over_many(
+    connection: sqlite3.Connection, text: str, values: Sequence[Sequence[Any]], batched: str, listed: Sequence[Any]
+) -> float:
     start = time.perf_counter()
     for number, value in enumerate(values):
         # A comment of its own keeps sqlite3's statement cache from sparing the preparation.
-        connection.execute(f"{text} --{number}", (value,)).fetchall()
+        connection.execute(f"{text} --{number}", tuple(value)).fetchall()
     middle = time.perf_counter()
-    connection.execute(batched, tuple(values)).fetchall()
+    connection.execute(batched, tuple(listed)).fetchall()
     return (time.perf_counter() - middle) / max(middle - start, 1e-9)
 
 

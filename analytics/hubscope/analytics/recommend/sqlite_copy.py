@@ -19,6 +19,7 @@ from urllib.parse import quote
 # One statement may take this long in all its repetitions; a plan that needs more is judged by fewer.
 BUDGET_S: Final = 2.0
 REPETITIONS: Final = 25
+UNCOMPARED: Final = ("LIMIT", "OFFSET", "LITERAL")
 
 
 def open_read_only(path: Path) -> sqlite3.Connection:
@@ -92,10 +93,11 @@ def sample_values(
     """`count` sets of values for the statement's placeholders, taken from rows of the table itself.
 
     A placeholder compared with a column takes that column's value of one row, all of a set from the same row; LIMIT
-    takes the rows the spans returned (else 50), OFFSET 0. Raises ValueError for a placeholder that stands elsewhere.
+    takes the rows the spans returned (else 50), OFFSET 0. What stands elsewhere was a literal, an argument of a
+    function most often, and takes 1. Raises ValueError for a comparison with another table's column.
     """
     slots = placeholders(text, table_columns(connection, table))
-    columns = sorted({slot for slot in slots if slot not in ("LIMIT", "OFFSET")})
+    columns = sorted({slot for slot in slots if slot not in UNCOMPARED})
     picked: list[dict[str, Any]]
     if columns:
         listed = ", ".join(quoted(column) for column in columns)
@@ -110,11 +112,12 @@ def sample_values(
     else:
         picked = [{} for _ in range(count)]
     limit = max(round(rows), 1) if rows else 50
-    return [tuple(limit if s == "LIMIT" else 0 if s == "OFFSET" else row[s] for s in slots) for row in picked]
+    fixed = {"LIMIT": limit, "OFFSET": 0, "LITERAL": 1}
+    return [tuple(fixed[s] if s in fixed else row[s] for s in slots) for row in picked]
 
 
 def placeholders(text: str, columns: Sequence[str]) -> tuple[str, ...]:
-    """For each `?` of the statement the column it is compared with, or LIMIT or OFFSET."""
+    """For each `?` of the statement the column it is compared with, or one of UNCOMPARED."""
     known = {column.lower(): column for column in columns}
     slots: list[str] = []
     for match in re.finditer(r"\?", text):
@@ -130,9 +133,12 @@ def placeholders(text: str, columns: Sequence[str]) -> tuple[str, ...]:
             before,
             re.IGNORECASE,
         )
-        column = known.get(compared.group(1).lower()) if compared else None
+        if compared is None:
+            slots.append("LITERAL")
+            continue
+        column = known.get(compared.group(1).lower())
         if column is None:
-            raise ValueError(f"a placeholder stands where no column of the table is compared: …{before[-30:]} ?")
+            raise ValueError(f"{compared.group(0).strip()} ? compares no column of the table, so no value is known")
         slots.append(column)
     return tuple(slots)
 
