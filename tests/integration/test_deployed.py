@@ -84,7 +84,7 @@ def test_a_stock_collector_sends_here(
     metric.gauge.data_points.add(time_unix_nano=now, as_int=-5)
     logs.resource_logs.add().scope_logs.add().log_records.add(time_unix_nano=now).body.string_value = "passed on"
     variables = {
-        "HUBSCOPE_ENDPOINT": urlsplit(collector.grpc).netloc,
+        "OTELCOL_FORWARD_TO": urlsplit(collector.grpc).netloc,
         "OTELCOL_GRPC": f"127.0.0.1:{free_port()}",
         "OTELCOL_HTTP": f"127.0.0.1:{http}",
         "OTELCOL_METRICS_PORT": str(free_port()),
