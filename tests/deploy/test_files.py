@@ -23,11 +23,13 @@ REPOSITORY = HERE.parent.parent
 DEPLOY = REPOSITORY / "deploy"
 
 
-def _run(*command: str | Path, cwd: Path = DEPLOY, **environment: str) -> subprocess.CompletedProcess[str]:
+def _run(
+    *command: str | Path, cwd: Path = DEPLOY, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
-        env={**os.environ, **environment},
+        env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,
         timeout=60,
@@ -36,7 +38,9 @@ def _run(*command: str | Path, cwd: Path = DEPLOY, **environment: str) -> subpro
 
 def _check_collect(arguments: list[str], lake: Path) -> None:
     """`hubscope collect` takes these arguments: everything is read and checked, nothing is started."""
-    done = _run(sys.executable, "-m", "hubscope.console", *arguments, "--check", HUBSCOPE_LAKE=str(lake))
+    done = _run(
+        sys.executable, "-m", "hubscope.console", *arguments, "--check", environment={"HUBSCOPE_LAKE": str(lake)}
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -130,12 +134,12 @@ def test_systemd_accepts_the_unit(tool: Callable[[str], str], tmp_path: Path) ->
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m hubscope.console "$@"\n')
     command.chmod(0o755)
     home = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
-    done = _run(analyze, "--user", "verify", "hubscope.service", **home)
+    done = _run(analyze, "--user", "verify", "hubscope.service", environment=home)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
     wrong = tmp_path / "hubscope.service"
     wrong.write_text((DEPLOY / "hubscope.service").read_text().replace("MemoryMax=", "MemoryMost="))
-    refused = _run(analyze, "--user", "verify", str(wrong), **home)
+    refused = _run(analyze, "--user", "verify", str(wrong), environment=home)
     assert "MemoryMost" in refused.stderr
 
 

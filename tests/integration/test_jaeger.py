@@ -22,6 +22,7 @@ from urllib.parse import urlencode
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 # Jaeger's cold build took 5 min on two busy cores; afterwards the binary is kept.
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
@@ -86,8 +87,12 @@ class Jaeger:
             "query.start_time_min": since.isoformat().replace("+00:00", "Z"),
             "query.start_time_max": (datetime.now(UTC) + timedelta(hours=1)).isoformat().replace("+00:00", "Z"),
         }
-        parameters = {"query.service_name": service, "query.num_traces": 10000, "query.raw_traces": "true"}
-        return _spans(self.ask("/api/v3/traces", **parameters, **window))
+        parameters: dict[str, str | int] = {
+            "query.service_name": service,
+            "query.num_traces": 10000,
+            "query.raw_traces": "true",
+        }
+        return _spans(self.ask("/api/v3/traces", **parameters | window))
 
 
 @pytest.fixture(scope="session")
@@ -215,7 +220,7 @@ def _drive_reference_hub(collector: Any, tmp_path: Path, wait_until: Callable[..
         )
         assert hub.poll() is None, f"the reference hub ended with {hub.returncode}:\n{output.read_text()}"
         load = [*python, "reference_hub.load", listening.group(1)]
-        done = subprocess.run(load, env=environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(load, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, f"{done.stdout}{done.stderr}\nthe hub said:\n{output.read_text()}"
         hub.send_signal(signal.SIGTERM)
         assert hub.wait(30) == 0, f"the reference hub ended with {hub.returncode}:\n{output.read_text()}"
@@ -257,7 +262,7 @@ def _every_kind(trace_id: bytes) -> ExportTraceServiceRequest:
         dropped_events_count=2,
         dropped_links_count=3,
     )
-    span.status.code, span.status.message = 2, "naïve"
+    span.status.code, span.status.message = Status.STATUS_CODE_ERROR, "naïve"
     values = {
         "string": "text é € 𝄞",
         "string.empty": "",
@@ -302,7 +307,7 @@ def _every_kind(trace_id: bytes) -> ExportTraceServiceRequest:
             start_time_unix_nano=start,
             end_time_unix_nano=start + kind,
         )
-        child.status.code = kind % 2
+        child.status.code = (Status.STATUS_CODE_UNSET, Status.STATUS_CODE_OK)[kind % 2]
     bare = request.resource_spans.add()
     _put(bare.resource, "service.name", "every-kind-bare")
     bare.scope_spans.add().spans.add(
