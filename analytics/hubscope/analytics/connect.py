@@ -37,6 +37,20 @@ MACROS: Final = (
 )
 
 
+# A report asks some 150 queries. Up to so many rows a table is read once instead: opening its files and their footers
+# each time took 0.17 s a query for 10,000 spans in 28 files, and 0.02 s from memory.
+HELD_ROWS: Final = 200_000
+
+
+def hold_small_tables(connection: duckdb.DuckDBPyConnection, most_rows: int = HELD_ROWS) -> None:
+    """Puts each table of at most `most_rows` rows into DuckDB's memory, under the same name; larger ones stay files."""
+    for name in SCHEMAS:
+        (count,) = connection.execute(f"SELECT count(*) FROM {name}").fetchone() or (0,)
+        if count <= most_rows:
+            connection.execute(f"CREATE TEMP TABLE held_{name} AS SELECT * FROM {name}")
+            connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM held_{name}")
+
+
 def connect(
     lake: str | os.PathLike[str], *, memory_limit: str = DEFAULT_MEMORY_LIMIT, threads: int | None = None
 ) -> duckdb.DuckDBPyConnection:

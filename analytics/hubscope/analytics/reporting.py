@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from hubscope.analytics import comparisons, kpis, ledger, trends
-from hubscope.analytics.connect import DEFAULT_MEMORY_LIMIT, connect
+from hubscope.analytics.connect import DEFAULT_MEMORY_LIMIT, connect, hold_small_tables
 from hubscope.analytics.detectors import DETECTORS, regression
 from hubscope.analytics.engine import Engine
 from hubscope.analytics.findings import Outcome
@@ -129,7 +129,9 @@ def _data(
     start, end = _ns(since, BEGINNING_NS), _ns(until, END_NS)
     if start >= end:
         raise ConfigError("the window ends before it begins", "give a --since that lies before --until")
-    return Data(Engine(connect(location, memory_limit=memory_limit, threads=threads)), loaded, start, end)
+    connection = connect(location, memory_limit=memory_limit, threads=threads)
+    hold_small_tables(connection)
+    return Data(Engine(connection), loaded, start, end)
 
 
 def _ns(moment: Moment, otherwise: int) -> int:
