@@ -160,6 +160,19 @@ DB_OPERATION_BATCH_SIZE = _attribute(
 )
 ERROR_TYPE = _attribute("error.type", "string", "The exception's class.", stability="stable")
 
+# --- requests -----------------------------------------------------------------------------------------------
+HTTP_REQUEST_METHOD = _attribute("http.request.method", "string", "`GET`, `POST`, …", stability="stable")
+HTTP_RESPONSE_STATUS_CODE = _attribute("http.response.status_code", "int", "The answer's status.", stability="stable")
+HTTP_ROUTE = _attribute(
+    "http.route", "string", "The route that the framework matched; absent where it tells none.", stability="stable"
+)
+URL_PATH = _attribute(
+    "url.path", "string", "The path asked for; the query string is never recorded.", stability="stable"
+)
+URL_TEMPLATE = _attribute(
+    "url.template", "string", "The path with identifiers replaced by `{…}`, where no route was told."
+)
+
 # --- vectors ------------------------------------------------------------------------------------------------
 HUB_VECTOR_TOP_K = _attribute("hub.vector.top_k", "int", "Neighbours asked for.")
 HUB_VECTOR_DIMENSIONS = _attribute("hub.vector.dimensions", "int", "Length of a vector.")
@@ -262,6 +275,17 @@ SPAN_QUERY = _span(
     DB_QUERY_SUMMARY,
     DB_RESPONSE_RETURNED_ROWS,
     DB_RESPONSE_STATUS_CODE,
+    ERROR_TYPE,
+)
+SPAN_REQUEST = _span(
+    "{method} {template}",
+    "SERVER",
+    "A request that uvicorn serves. `*` stands for a path that was not found, or beyond 200 templates.",
+    HTTP_REQUEST_METHOD,
+    HTTP_RESPONSE_STATUS_CODE,
+    HTTP_ROUTE,
+    URL_PATH,
+    URL_TEMPLATE,
     ERROR_TYPE,
 )
 SPAN_VECTOR_SEARCH = _span(

@@ -25,6 +25,8 @@ DEFAULTS: tuple[tuple[str, str], ...] = (
     ("OTEL_METRIC_EXPORT_INTERVAL", "5000"),
     # The conventional buckets begin at 1 ms (as bounds in seconds even at 5 s): an in-process search falls into one.
     ("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "base2_exponential_bucket_histogram"),
+    # The stable HTTP names (v1.23 on). Without this word contrib instrumentations send those of before.
+    ("OTEL_SEMCONV_STABILITY_OPT_IN", "http"),
     ("OTEL_PYTHON_CONFIGURATOR", "hubscope"),
 )
 

@@ -6,6 +6,7 @@ Cheap when nothing is configured: as long as no OpenTelemetry SDK is set up, `ha
 from __future__ import annotations
 
 import sys
+import threading
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -111,14 +112,19 @@ def set_startup_span(span: Span | None) -> None:
 
 def parent_context() -> Context | None:
     """What to pass as `context=` when starting a span: None is "whatever is current"."""
-    if _startup_span is None:
+    inherited = getattr(threading.current_thread(), "_otel_context", None)
+    if inherited is None and _startup_span is None:
         return None
     from opentelemetry import context, trace
 
     current = context.get_current()
-    if trace.get_current_span(current) is not trace.INVALID_SPAN:
-        return None
-    return trace.set_span_in_context(_startup_span, current)
+    span = trace.get_current_span(current)
+    if span is trace.INVALID_SPAN:
+        return None if _startup_span is None else trace.set_span_in_context(_startup_span, current)
+    if inherited is not None and getattr(span, "end_time", None) and trace.get_current_span(inherited) is span:
+        # A thread that the first request started, and that lives on: what it does now belongs to no request we know.
+        return context.Context()
+    return None
 
 
 def error_type(error: BaseException) -> str:

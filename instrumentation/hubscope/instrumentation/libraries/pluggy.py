@@ -3,6 +3,7 @@
 Every call is counted and timed in `hub.plugin.call.duration`; a span is made where the call took 50 µs or more, failed,
 or made spans of its own (see lazy_span). A hook wrapper is timed before and after its yield, without what it wraps. A
 plugin that answers with a coroutine, or with an `async def` of its own for the host to call, is timed there too.
+`hub.plugins.installed` is how many plugins are registered with the managers that live.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import time
 from collections.abc import Callable, Collection, Generator
 from time import perf_counter_ns, time_ns
 from typing import Any, Final
+from weakref import WeakSet
 
 from opentelemetry.context import attach, detach, get_current
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import Span, set_span_in_context
 from wrapt import register_post_import_hook
 
@@ -29,18 +32,31 @@ from hubscope.instrumentation.lazy_span import LazySpan
 SPAN_FROM_NS: Final = 50_000
 _MARK: Final = "__hubscope_original__"
 _enabled = False
+_managers: WeakSet[Any] = WeakSet()
+_observed: signals.Handles | None = None  # whose meter has the gauge
 _log = logging.getLogger("hubscope")
 
 
 class _Plugin:
     """What is the same for every call of one hook implementation."""
 
-    __slots__ = ("attributes", "metric", "name")
+    __slots__ = ("_attributes", "_plugin", "metric", "name")
 
-    def __init__(self, plugin_id: str, hook: str) -> None:
+    def __init__(self, plugin: object, plugin_id: str, hook: str) -> None:
         self.name = names.SPAN_PLUGIN.format(id=plugin_id, hook=hook)
         self.metric = {names.HUB_PLUGIN_ID: plugin_id, names.HUB_PLUGIN_HOOK: hook}
-        self.attributes = {**self.metric, names.HUB_PLUGIN_TIER: "standard", names.HUB_PLUGIN_ISOLATION: "in_process"}
+        self._plugin = plugin
+        self._attributes: dict[str, Any] = {}
+
+    def attributes(self) -> dict[str, Any]:
+        """Those of the span. Made with the first one: pluggy learns a plugin's version after its registration."""
+        if not self._attributes:
+            made = {**self.metric, names.HUB_PLUGIN_TIER: "standard", names.HUB_PLUGIN_ISOLATION: "in_process"}
+            version = plugin_version(self._plugin)
+            if version:
+                made[names.HUB_PLUGIN_VERSION] = version
+            self._attributes = made
+        return self._attributes
 
 
 class _Call:
@@ -66,12 +82,12 @@ class _Call:
         self.busy_ns = 0
         self.cpu_ns: int | None = 0
         self.start_ns = time_ns()
-        self._span = LazySpan(self._make)
+        self._span = LazySpan(self._make, self._parent)
 
     def _make(self) -> Span:
         plugin = self._plugin
         return self._handles.tracer.start_span(
-            plugin.name, context=self._parent, attributes=plugin.attributes, start_time=self.start_ns
+            plugin.name, context=self._parent, attributes=plugin.attributes(), start_time=self.start_ns
         )
 
     def resume(self, *, cpu: bool = True) -> None:
@@ -93,7 +109,9 @@ class _Call:
         """Record the metric, and the span if it is worth one."""
         try:
             failed = signals.is_failure(error)
-            if failed or self.busy_ns >= SPAN_FROM_NS or self._span.real is not None:
+            if failed or self.busy_ns >= SPAN_FROM_NS:
+                self._span.materialise()
+            if self._span.close():
                 span = self._span.materialise()
                 if self.cpu_ns is not None:
                     span.set_attribute(names.HUB_PLUGIN_CPU_TIME, self.cpu_ns / 1e9)
@@ -219,12 +237,38 @@ def plugin_id(plugin: object, name: str | None) -> str:
     return str(getattr(plugin, "__name__", "") or type(plugin).__qualname__)
 
 
+def plugin_version(plugin: object) -> str:
+    """The version of the distribution whose entry point brought the plugin; "" where none did."""
+    try:
+        for manager in list(_managers):
+            for registered, distribution in manager.list_plugin_distinfo():
+                if registered is plugin:
+                    return str(distribution.version)
+    except Exception:  # noqa: BLE001 - metadata that cannot be read
+        _log.debug("the version of %r is not known", plugin, exc_info=True)
+    return ""
+
+
+def _observe_installed(options: CallbackOptions) -> list[Observation]:
+    """How many plugins are registered, each counted once however many managers know it; blocked names are none."""
+    if not _enabled:
+        return []
+    try:
+        managers = list(_managers)
+        found = {id(plugin) for m in managers for _, plugin in m.list_name_plugin() if plugin is not None}
+    except Exception:  # noqa: BLE001 - a registration at this moment; this reading is left out
+        return []
+    return [Observation(len(found))] if managers else []
+
+
 class PluggyInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # no type information
     """Wraps the hook implementations of every plugin manager, registered before or later, and unwraps them all."""
 
     def __init__(self) -> None:
         self._original_init: Any = getattr(self, "_original_init", None)
         self._hook_impl: Any = getattr(self, "_hook_impl", None)
+        self._original_manager_init: Any = getattr(self, "_original_manager_init", None)
+        self._manager: Any = getattr(self, "_manager", None)
 
     def instrumentation_dependencies(self) -> Collection[str]:
         return ()
@@ -247,8 +291,31 @@ class PluggyInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # no type inf
 
         self._hook_impl, self._original_init = hook_impl, original
         hook_impl.__init__ = init
-        for impl in _existing(hook_impl):
-            _wrap(impl)
+        self._watch_managers(module.PluginManager)
+        for found in _existing((hook_impl, module.PluginManager)):
+            if isinstance(found, hook_impl):
+                _wrap(found)
+            else:
+                _managers.add(found)
+
+    def _watch_managers(self, manager: Any) -> None:
+        global _observed
+        original = manager.__init__
+
+        @functools.wraps(original)
+        def init(self: Any, *args: Any, **kwargs: Any) -> None:
+            original(self, *args, **kwargs)
+            _managers.add(self)
+
+        self._manager, self._original_manager_init = manager, original
+        manager.__init__ = init
+        handles = signals.handles()
+        if handles is not None and handles is not _observed:
+            _observed = handles
+            described = next(m for m in names.METRICS if m.name == names.METRIC_PLUGINS_INSTALLED)
+            handles.meter.create_observable_gauge(
+                described.name, [_observe_installed], unit=described.unit, description=described.brief
+            )
 
     def _uninstrument(self, **kwargs: Any) -> None:
         global _enabled
@@ -256,11 +323,13 @@ class PluggyInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # no type inf
         if self._original_init is None:
             return
         self._hook_impl.__init__ = self._original_init
-        for impl in _existing(self._hook_impl):
+        self._manager.__init__ = self._original_manager_init
+        _managers.clear()
+        for impl in _existing((self._hook_impl,)):
             original = getattr(impl.function, _MARK, None)
             if original is not None:
                 impl.function = original
-        self._original_init = self._hook_impl = None
+        self._original_init = self._hook_impl = self._original_manager_init = self._manager = None
 
 
 def _wrap(impl: Any) -> None:
@@ -270,13 +339,13 @@ def _wrap(impl: Any) -> None:
             return
         opts: dict[str, Any] = getattr(impl, "opts", {})
         hook = str(opts.get("specname") or getattr(function, "__name__", "hook"))
-        plugin = _Plugin(plugin_id(impl.plugin, impl.plugin_name), hook)
+        plugin = _Plugin(impl.plugin, plugin_id(impl.plugin, impl.plugin_name), hook)
         wrapper = bool(getattr(impl, "hookwrapper", False) or getattr(impl, "wrapper", False))
         impl.function = _measured(plugin, function, wrapper=wrapper)
     except Exception:  # noqa: BLE001 - the plugin runs unmeasured
         _log.debug("hook implementation %r is not measured", impl, exc_info=True)
 
 
-def _existing(hook_impl: type) -> list[Any]:
-    """Every hook implementation of the process: plugin managers keep no list of themselves."""
-    return [found for found in gc.get_objects() if type(found) is hook_impl]
+def _existing(kinds: tuple[type, ...]) -> list[Any]:
+    """Every object of those kinds in the process: plugin managers keep no list of themselves."""
+    return [found for found in gc.get_objects() if issubclass(type(found), kinds)]

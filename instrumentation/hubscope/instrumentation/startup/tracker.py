@@ -12,6 +12,8 @@ import atexit
 import logging
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -127,6 +129,17 @@ class Startup:
             self.recorder.install()
         else:
             self.recorder.uninstall()
+
+    @contextmanager
+    def unrecorded(self) -> Iterator[None]:
+        """What is imported inside is ours, and not the application's."""
+        if not self._done:
+            self.recorder.uninstall()
+        try:
+            yield
+        finally:
+            if not self._done:
+                self.recorder.install()
 
     def _context(self) -> Any:
         from opentelemetry.trace import set_span_in_context
