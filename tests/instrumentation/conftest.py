@@ -68,9 +68,11 @@ class Sink:
         self.metric_resources: list[dict[str, Any]] = []
         self.arrived = threading.Condition()
         self.endpoint = ""
+        self.raw = b""
 
     def take(self, path: str, body: bytes) -> None:
         with self.arrived:
+            self.raw += body
             if path.endswith("/traces"):
                 for group in ExportTraceServiceRequest.FromString(body).resource_spans:
                     resource = _attributes(group.resource.attributes)

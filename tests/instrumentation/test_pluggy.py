@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import gc
+import threading
 import time
 from collections.abc import Iterator
 
 import pluggy
 import pytest
+from opentelemetry.trace import use_span
 
 from hubscope.instrumentation.libraries.pluggy import PluggyInstrumentor
 
@@ -154,3 +158,72 @@ def test_an_unnamed_plugin_is_called_by_its_class(measured, recorded):
     manager.register(Slow())
     manager.hook.answer(question="q")
     assert list(_points(recorded)) == ["Slow"]
+
+
+def test_a_task_that_outlives_a_short_call(measured, recorded):
+    """A span made after the call has ended goes to the call's parent: no span is named as parent that nobody sends."""
+    go = threading.Event()
+    threads = []
+
+    class Starting:
+        @impl
+        def answer(self, question):
+            context = contextvars.copy_context()
+
+            def late() -> None:
+                go.wait(10)
+                context.run(lambda: recorded.handles.tracer.start_span("late").end())
+
+            threads.append(threading.Thread(target=late))
+            threads[0].start()
+
+    parent = recorded.handles.tracer.start_span("request")
+    with use_span(parent, end_on_exit=True):
+        _manager(Starting()).hook.answer(question="q")
+    go.set()
+    threads[0].join(10)
+    known = {span.context.span_id for span in recorded.spans}
+    late = recorded.one("late")
+    assert late.parent.span_id in known
+    assert late.context.trace_id == parent.get_span_context().trace_id
+
+
+def test_plugins_are_counted_once_and_while_their_manager_lives(measured, recorded):
+    """Two managers with a plugin in common count it once; blocked names and managers that are gone do not count."""
+    gc.collect()  # managers of other tests
+    before = _installed(recorded)
+    shared = Quick()
+    first, second = _manager(shared, Slow()), _manager(shared)
+    second.set_blocked("blocked")
+    assert _installed(recorded) == before + 2
+    first.unregister(name="slow")
+    assert _installed(recorded) == before + 1
+    del first, second
+    gc.collect()
+    assert _installed(recorded) == before
+
+
+def _installed(recorded) -> int:
+    [point] = recorded.metrics()["hub.plugins.installed"]  # pytest's own plugins are among them
+    return int(point.value)
+
+
+def test_the_version_of_a_plugin_is_that_of_its_distribution(measured, recorded, tmp_path, monkeypatch):
+    """A plugin that an entry point brought tells its distribution's version, one registered by hand none."""
+    info = tmp_path / "hub_plugin_dist-3.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hub-plugin-dist\nVersion: 3.1\n")
+    (info / "entry_points.txt").write_text("[hub]\nbrought = hub_plugin_of_this_test\n")
+    (tmp_path / "hub_plugin_of_this_test.py").write_text(
+        "import pluggy\n@pluggy.HookimplMarker('hub')\ndef answer(question):\n    raise LookupError\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    manager = _manager(NewWrapper(), Slow())
+    assert manager.load_setuptools_entrypoints("hub") == 1
+    manager.hook.answer(question="q")
+    assert recorded.one("plugin brought answer").attributes["hub.plugin.version"] == "3.1"
+    manager.unregister(name="brought")
+    manager.hook.answer(question="q")
+    assert all(
+        "hub.plugin.version" not in span.attributes for span in recorded.spans if span.name == "plugin slow answer"
+    )

@@ -81,11 +81,11 @@ class ServedApplication:
         return self._middleware
 
     def _make_middleware(self) -> Any:
+        if measured_already(self.app):
+            return None
         from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
         from opentelemetry.util.http import get_excluded_urls
 
-        if measured_already(self.app, OpenTelemetryMiddleware):
-            return None
         return OpenTelemetryMiddleware(
             self._inner,
             excluded_urls=get_excluded_urls("ASGI"),
@@ -138,9 +138,13 @@ def _method(scope: Scope) -> str:
 
 
 def _route(scope: Scope) -> str:
-    """The route as FastAPI leaves it in the scope, below where its application is mounted."""
-    path = getattr(scope.get("route"), "path", None)
-    return f"{scope.get('root_path', '')}{path}" if isinstance(path, str) and path else ""
+    """The route as Starlette and FastAPI leave it in the scope, with the prefix of where it is mounted."""
+    route, prefix = scope.get("route"), str(scope.get("root_path", "")).rstrip("/")
+    path = getattr(route, "path", None)
+    if not isinstance(path, str):
+        return ""
+    # Starlette's Mount: its own path is part of the prefix by now.
+    return f"{prefix}/{{path}}" if hasattr(route, "routes") else f"{prefix}{path}"
 
 
 # Under these names ASGI middleware holds what it wraps.
@@ -156,27 +160,37 @@ _WRAPPED: Final = (
     "func",
 )
 _MAX_LOOKED_AT: Final = 200
+_MIDDLEWARE: Final = "OpenTelemetryMiddleware"
 
 
-def measured_already(app: Any, middleware: type) -> bool:
-    """Whether the application is, or holds, an OpenTelemetry middleware: its own or a contrib instrumentation's."""
+def measured_already(app: Any) -> bool:
+    """Whether the application makes SERVER spans of its own, or holds a middleware that does."""
     waiting, looked_at = [app], set[int]()
     while waiting and len(looked_at) < _MAX_LOOKED_AT:
         found = waiting.pop()
         if id(found) in looked_at:
             continue
         looked_at.add(id(found))
-        if isinstance(found, middleware) or getattr(found, "_is_instrumented_by_opentelemetry", False) is True:
+        if _makes_spans(found):
             return True
-        declared = getattr(found, "user_middleware", None)
-        for kind in declared if isinstance(declared, list) else ():
-            if isinstance(getattr(kind, "cls", None), type) and issubclass(kind.cls, middleware):
-                return True
         held = [getattr(found, name, None) for name in (*_WRAPPED, "__self__")]
-        cells = getattr(found, "__closure__", None) or ()
-        held += [_content(cell) for cell in cells]
+        held += [_content(cell) for cell in getattr(found, "__closure__", None) or ()]
         waiting += [inner for inner in held if callable(inner) and not isinstance(inner, type)]
     return False
+
+
+def _makes_spans(found: Any) -> bool:
+    # Contrib's and Starlette's middleware have the same name; contrib's mark is on FastAPI and Starlette applications.
+    if type(found).__name__ == _MIDDLEWARE or getattr(found, "_is_instrumented_by_opentelemetry", False) is True:
+        return True
+    # FastAPI from 0.165 on measures itself wherever an SDK is set up, unless it was told not to.
+    own = getattr(getattr(found, "_native_telemetry", None), "config", None)
+    if isinstance(own, dict) and own.get("tracing"):
+        return True
+    declared = getattr(found, "user_middleware", None)  # Starlette's, before the stack is built
+    return isinstance(declared, list) and any(
+        getattr(getattr(kind, "cls", None), "__name__", "") == _MIDDLEWARE for kind in declared
+    )
 
 
 def _content(cell: Any) -> Any:
