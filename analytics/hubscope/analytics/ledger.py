@@ -114,7 +114,7 @@ def settle(
         predictions=len(entries),
         observed=len(observed),
         covered=sum(bool(e.covered) for e in observed),
-        mean_absolute_percentage_error=100 * statistics.fmean(errors) if errors else None,
+        mean_absolute_percentage_error=statistics.fmean(errors) if errors else None,
         entries=tuple(entries),
     )
 
