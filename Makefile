@@ -30,7 +30,7 @@ demo: $(READY)
 	$(BIN)/hubscope demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not integration"
+	$(BIN)/python -m pytest -m "not integration" --numprocesses auto --dist loadfile
 
 integration: $(READY)
 	$(BIN)/python -m pytest -m integration
