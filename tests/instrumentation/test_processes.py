@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import socket
 import sqlite3
 import subprocess
@@ -327,7 +328,7 @@ def _free_port() -> int:
 
 
 def test_datasette_unmodified(exporting_to, sink, tmp_path):
-    """Its start with imports, queries by shape and plugins by hook are there, although SIGTERM ends it at once."""
+    """Its start with imports, one trace a request with queries and plugins, although SIGTERM ends it at once."""
     database = tmp_path / "places.db"
     with closing(sqlite3.connect(database)) as con, con:
         con.execute("create table places (id integer primary key, name text, latitude real, longitude real)")
@@ -344,7 +345,8 @@ def test_datasette_unmodified(exporting_to, sink, tmp_path):
     )
     try:
         _get(f"http://127.0.0.1:{port}/places/places", deadline=time.monotonic() + 40)
-        _get(f"http://127.0.0.1:{port}/places/places.json?_search=x", deadline=time.monotonic() + 10)
+        _get(f"http://127.0.0.1:{port}/places/places.json?_search=zanzibar", deadline=time.monotonic() + 10)
+        _get(f"http://127.0.0.1:{port}/places/places/17", deadline=time.monotonic() + 10)
         sink.wait_for(lambda s: bool(s.named("plugin cluster_map extra_body_script")))
     finally:
         process.terminate()
@@ -359,6 +361,22 @@ def test_datasette_unmodified(exporting_to, sink, tmp_path):
     assert len([shape for shape in shapes if shape.startswith("SELECT places #")]) >= 2
     called = {(p["hub.plugin.id"], p["hub.plugin.hook"]) for p in sink.points("hub.plugin.call.duration")}
     assert {("cluster_map", "extra_body_script"), ("pretty_json", "render_cell")} <= called
+    # One trace a request: the root is the request, and everything else has a parent that is there as well.
+    roots = {span.trace_id: span for span in sink.spans if not span.parent_span_id}
+    requests = ["GET /places/places", "GET /places/places.json", "GET /places/places/{…}"]
+    assert sorted(span.name for span in roots.values()) == [*requests, "hub.startup"]
+    assert {span.kind for span in roots.values() if span.name in requests} == {2}
+    known = {span.span_id for span in sink.spans}
+    assert all(span.parent_span_id in known for span in sink.spans if span.parent_span_id)
+    for name in requests:
+        below = [span.name for span in sink.spans if span.trace_id == sink.one(name).trace_id]
+        assert "SELECT places" in below
+    [script] = sink.named("plugin cluster_map extra_body_script")[:1]
+    assert roots[script.trace_id].name == "GET /places/places"
+    assert script.attributes["hub.plugin.version"] == importlib.metadata.version("datasette-cluster-map")
+    assert b"zanzibar" not in sink.raw
+    installed = sink.metrics["hub.plugins.installed"][-1].gauge.data_points[0].as_int
+    assert installed >= 3
 
 
 def _get(url: str, deadline: float) -> bytes:

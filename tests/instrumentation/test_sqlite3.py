@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -166,3 +168,40 @@ def test_uninstrumenting_leaves_nothing(recorded):
     assert sqlite3.connect is original
     assert sqlite3.dbapi2.connect is original
     assert len(recorded.spans) == before
+
+
+class _Renamed(sqlite3.Connection):
+    def __init__(self, path, wait_s, **kwargs):
+        super().__init__(path, timeout=wait_s, **kwargs)
+
+
+@pytest.mark.parametrize("factory", [None, sqlite3.Connection, _Renamed])
+def test_arguments_by_position_arrive(measured, factory):
+    """What the application gives by position reaches the connection, also one with a signature of its own."""
+    more = {} if factory is None else {"factory": factory}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        con = sqlite3.connect(":memory:", 3.5, **more)
+    assert con.execute("pragma busy_timeout").fetchone() == (3500,)
+    con.close()
+
+
+def test_wrong_arguments_are_refused_as_before(measured):
+    """Twice given, or too many: the interpreter's own TypeError."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        with pytest.raises(TypeError, match="timeout"):
+            sqlite3.connect(":memory:", 5.0, timeout=3)
+        with pytest.raises(TypeError):
+            sqlite3.connect(":memory:", 5.0, 0, None, True, sqlite3.Connection, 100, False, "too many")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="earlier interpreters do not warn")
+def test_the_warning_of_positional_arguments_is_the_application_s(measured):
+    """It comes once, for the line that gave them, and never where the application gave none."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DeprecationWarning)
+        sqlite3.connect(":memory:", timeout=5.0).close()
+        assert caught == []
+        sqlite3.connect(":memory:", 5.0).close()
+    assert [(w.category, w.filename) for w in caught] == [(DeprecationWarning, __file__)]

@@ -16,6 +16,8 @@ import functools
 import logging
 import os
 import sqlite3
+import sys
+import warnings
 from collections.abc import Collection, Iterable, Sized
 from time import perf_counter_ns, time_ns
 from types import TracebackType
@@ -30,6 +32,11 @@ from hubscope.instrumentation import signals
 from hubscope.instrumentation.libraries import sql_text
 
 _FACTORY_POSITION: Final = 5  # connect(database, timeout, detect_types, isolation_level, check_same_thread, factory, …)
+# What may follow the database by position, which Python 3.13 and later warn of.
+_PARAMETERS: Final = (
+    "timeout", "detect_types", "isolation_level", "check_same_thread", "factory", "cached_statements", "uri"
+)  # fmt: skip
+_WARNS_OF_POSITIONS: Final = sys.version_info >= (3, 13)
 _enabled = False
 _log = logging.getLogger("hubscope")
 
@@ -304,6 +311,30 @@ def _namespace(database: Any) -> str:
     return os.path.basename(name) or name
 
 
+def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments by name, and the interpreter's warning for the line that gave them by position.
+
+    The interpreter would name our line, once for `connect` and once for the connection. Left as they are: arguments
+    that it is to refuse, and those of a factory whose own signature may be another.
+    """
+    named = dict(zip(_PARAMETERS, args[1:], strict=False))
+    factory: Any = named.get("factory", kwargs.get("factory"))
+    plain: Any = sqlite3.Connection
+    makes = (getattr(factory, "__init__", None), getattr(factory, "__new__", None))
+    if len(args) - 1 > len(_PARAMETERS) or named.keys() & kwargs.keys():
+        return args, kwargs
+    if type(factory) is not type or makes != (plain.__init__, plain.__new__):
+        return args, kwargs
+    listed = f"{', '.join(map(repr, _PARAMETERS[:-1]))} and {_PARAMETERS[-1]!r}"
+    warnings.warn(
+        "Passing more than 1 positional argument to sqlite3.connect() is deprecated. "
+        f"Parameters {listed} will become keyword-only parameters in Python 3.15.",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+    return args[:1], {**named, **kwargs}
+
+
 def _modules() -> tuple[Any, Any]:
     return sqlite3, sqlite3.dbapi2
 
@@ -328,6 +359,8 @@ class Sqlite3Instrumentor(BaseInstrumentor):  # type: ignore[misc]  # no type in
                 args = (*args[:_FACTORY_POSITION], factory, *args[_FACTORY_POSITION + 1 :])
             else:
                 kwargs["factory"] = _subclass(MeasuredConnection, kwargs.get("factory"), sqlite3.Connection)
+            if len(args) > 1 and _WARNS_OF_POSITIONS:
+                args, kwargs = _named(args, kwargs)
             connection = original(*args, **kwargs)
             if isinstance(connection, MeasuredConnection):
                 connection._hubscope_namespace = _namespace(args[0] if args else kwargs.get("database"))
