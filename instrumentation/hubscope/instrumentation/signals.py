@@ -110,14 +110,18 @@ def set_startup_span(span: Span | None) -> None:
     _startup_span = span
 
 
-def parent_context() -> Context | None:
-    """What to pass as `context=` when starting a span: None is "whatever is current"."""
+def parent_context(current: Context | None = None) -> Context | None:
+    """What to pass as `context=` when starting a span below what is in `current`; None is that context itself.
+
+    Without `current` it is the current context.
+    """
     inherited = getattr(threading.current_thread(), "_otel_context", None)
     if inherited is None and _startup_span is None:
         return None
     from opentelemetry import context, trace
 
-    current = context.get_current()
+    if current is None:
+        current = context.get_current()
     span = trace.get_current_span(current)
     if span is trace.INVALID_SPAN:
         return None if _startup_span is None else trace.set_span_in_context(_startup_span, current)

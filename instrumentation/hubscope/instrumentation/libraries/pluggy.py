@@ -78,7 +78,7 @@ class _Call:
     def __init__(self, handles: signals.Handles, plugin: _Plugin) -> None:
         self._handles = handles
         self._plugin = plugin
-        self._parent = signals.parent_context() or get_current()
+        self._parent = get_current()
         self.busy_ns = 0
         self.cpu_ns: int | None = 0
         self.start_ns = time_ns()
@@ -87,7 +87,10 @@ class _Call:
     def _make(self) -> Span:
         plugin = self._plugin
         return self._handles.tracer.start_span(
-            plugin.name, context=self._parent, attributes=plugin.attributes(), start_time=self.start_ns
+            plugin.name,
+            context=signals.parent_context(self._parent) or self._parent,
+            attributes=plugin.attributes(),
+            start_time=self.start_ns,
         )
 
     def resume(self, *, cpu: bool = True) -> None:
