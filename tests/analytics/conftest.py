@@ -183,7 +183,7 @@ class RunBuilder:
         hot = {column: text_of(everything[name]) for name, column in HOT_COLUMNS.items() if name in everything}
         return {
             lake_schema.PARTITION: datetime.fromtimestamp(time_ns // 1_000_000_000, UTC).date(),
-            "ServiceName": self.resource["service.name"],
+            "ServiceName": self.resource.get("service.name", ""),
             "ResourceAttributes": list(self.resource.items()),
             **hot,
         }

@@ -16,6 +16,7 @@ import pytest
 from hubscope.analytics import compare, connect, lru, report
 from hubscope.analytics.engine import Engine
 from hubscope.analytics.model import Report, Trace, json_schema
+from hubscope.analytics.render import html, markdown, text
 from hubscope.analytics.traces import load_trace
 from hubscope.errors import ConfigError, LakeError
 
@@ -306,6 +307,111 @@ def test_an_empty_lake_has_a_report(lake: Any) -> None:
     assert {kpi.value for kpi in made.summary.kpis} == {None}
     assert all(kpi.status == "unknown" and kpi.reason for kpi in made.summary.kpis)
     assert made.bottlenecks == ()
+
+
+def test_where_the_time_goes(lake: Any) -> None:
+    """The newest version's start, operations, queries, searches and plugins are listed, and every list adds up."""
+    for version, factor in (("1", 10), ("2", 1)):
+        for _ in range(2):
+            run = lake.run(version)
+            heavy = lake.module_import("pandas", 200, lake.module_import("numpy.x", 50, used=False), used=False)
+            run.trace(lake.startup(900, lake.phase("load", 400, heavy)))
+            for number in range(12):
+                inner = lake.plugin(f"p{number}", "render", 2.0 * factor, lake.query(f"SELECT {number}", 1.0 + number))
+                run.trace(lake.span("GET /", 30.0 * factor, inner, lake.search("notes", 3.0), kind="Server"))
+    (breakdown,) = checked(lake.write()).breakdown
+    assert (breakdown.service, breakdown.version, breakdown.runs) == ("hub", "2", 2)
+    start = breakdown.startup
+    assert start is not None
+    assert (start.starts, start.type, start.duration) == (2, "cold", pytest.approx(0.9))
+    assert [(p.phase, p.duration) for p in start.phases] == [("load", pytest.approx(0.4))]
+    assert [(i.module, i.self_time, i.cumulative, i.used_before_interactive) for i in start.imports] == [
+        ("pandas", pytest.approx(0.15), pytest.approx(0.2), False),
+        ("numpy.x", pytest.approx(0.05), pytest.approx(0.05), False),
+    ]
+    (operation,) = breakdown.operations.rows
+    assert (operation.name, operation.calls, operation.total) == ("GET /", 24, pytest.approx(0.72))
+    (index,) = breakdown.vector_searches.rows
+    assert (index.name, index.detail, index.calls, index.median) == ("notes", "flat", 24, pytest.approx(0.003))
+    dearest = breakdown.queries.rows[0]
+    assert (dearest.detail, dearest.calls, dearest.total) == ("SELECT 11", 2, pytest.approx(0.024))
+    for listing in (breakdown.queries, breakdown.plugins):
+        assert (len(listing.rows), listing.others, listing.calls) == (8, 4, 24)
+        assert sum(row.calls for row in listing.rows) + listing.others_calls == listing.calls
+        assert sum(row.total for row in listing.rows) + listing.others_total == pytest.approx(listing.total)
+    assert breakdown.plugins.total == pytest.approx(0.048)
+    assert breakdown.queries.total == pytest.approx(2 * sum(range(1, 13)) / 1e3)
+
+
+def test_a_rate_a_day_needs_an_hour(new_lake: Any) -> None:
+    """Under an hour of observation nothing is stated a day, with the reason; findings still stand in order of cost."""
+    for seconds, stated in ((600, False), (4000, True)):
+        lake = new_lake()
+        for _ in range(3):
+            run = lake.run()
+            run.trace(lake.span("GET /", 400, *(lake.query("SELECT 1", 4) for _ in range(60)), kind="Server"))
+            run.trace(lake.span("POST /", 900, *(lake.query("SELECT 2", 8) for _ in range(90)), kind="Server"))
+            run.trace(lake.span("idle", 1), gap_ms=seconds / 3 * 1e3)
+            run.trace(lake.span("idle", 1))
+        made = checked(lake.write())
+        worst, second = (b for b in made.bottlenecks if b.detector == "n_plus_one")
+        assert "SELECT 2" in worst.facts["query"] or worst.operation == "POST /"
+        assert worst.impact.rate > second.impact.rate
+        assert worst.impact.observed_seconds == pytest.approx(3 * 0.72)
+        assert worst.impact.observed_for_seconds == pytest.approx(seconds, rel=0.02)
+        if stated:
+            assert worst.impact.seconds_per_day == pytest.approx(3 * 0.72 / seconds * 86_400, rel=0.02)
+            assert worst.impact.reason == ""
+        else:
+            assert worst.impact.seconds_per_day is None
+            assert "3600 s" in worst.impact.reason
+
+
+def test_plugin_overhead_is_read_by_run(lake: Any) -> None:
+    """The KPI has a value a run though the collector's own points of it name none; calls within calls count once."""
+    for added_ms in (20, 30):
+        run = lake.run()
+        nested = lake.plugin("a", "render", added_ms, lake.plugin("b", "filter", added_ms - 5))
+        run.trace(lake.span("GET /", 100, nested, kind="Server"))
+        run.trace(lake.startup(500, lake.plugin("a", "load", 400)))
+    (kpi,) = (k for k in checked(lake.write()).summary.kpis if k.name == "runtime.plugin_overhead")
+    assert [point.value for point in kpi.points] == [pytest.approx(0.02), pytest.approx(0.03)]
+    assert (kpi.runs, kpi.samples, kpi.status) == (2, 2, "pass")
+
+
+def test_metrics_alone_have_a_report(lake: Any) -> None:
+    """A service that sent no span is judged by its metrics, and the report says what could not be looked for."""
+    run = lake.run()
+    run.gauge("hub.startup.memory", 150 * 2**20)
+    run.sum("process.memory.usage", 180 * 2**20)
+    made = checked(lake.write())
+    assert made.services == ("hub",)
+    assert made.summary.verdict.startswith("1 of 1 targets")
+    assert "no span was received" in made.summary.verdict
+    assert {k.name for k in made.summary.kpis if k.value is not None} == {"startup.memory", "runtime.memory"}
+    assert any("read from spans" in n.because for n in made.could_not_judge)
+    for render in (text.render, html.render, markdown.render):
+        assert "no span was received" in render(made)
+
+
+def test_logs_alone_are_named(lake: Any) -> None:
+    """A lake of log records has nothing to judge, and says what it holds."""
+    lake.run().event("hub.alert")
+    path = lake.write()
+    made = checked(path)
+    assert "only 1 log record of hub" in made.summary.verdict
+    with pytest.raises(LakeError, match="only 1 log record"):
+        report(path, service="hub")
+
+
+def test_a_service_without_a_name_has_a_report(lake: Any) -> None:
+    """One span of a service without name, version and instance is reported like any other."""
+    lake.run("", service="", instance="").trace(lake.span("x", 1))
+    made = checked(lake.write())
+    assert made.breakdown[0].operations.rows[0].name == "x"
+    assert "(no name)" in text.render(made)
+    assert "(no name)" in html.render(made)
+    assert "(no name)" in markdown.render(made)
 
 
 def test_reports_are_deterministic(lake: Any) -> None:

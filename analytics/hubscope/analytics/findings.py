@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from hubscope.analytics.model import Bottleneck, Checked, Evidence, NotJudged
+from hubscope.analytics.model import Bottleneck, Checked, Evidence, Impact, NotJudged
 from hubscope.analytics.scope import Row, Scope
 
 
@@ -54,6 +54,11 @@ def size(value: float, unit: str) -> str:
     return f"{value:.0%}" if unit == "1" else f"{value:.3g} {unit}".strip()
 
 
+def counted(number: int, one: str) -> str:
+    """`1 plugin`, `3 plugins`."""
+    return f"{number} {one}{'s' * (number != 1)}"
+
+
 def grouped(rows: Iterable[Row], *columns: str) -> dict[tuple[str, ...], list[Row]]:
     """Rows by the values of `columns`, in order of first appearance."""
     found: dict[tuple[str, ...], list[Row]] = defaultdict(list)
@@ -89,6 +94,14 @@ def root_time_s(scope: Scope) -> dict[str, float]:
     for row in scope.rows("root_operations"):
         found[row["operation"]] += row["sum_s"]
     return dict(found)
+
+
+def impact(scope: Scope, lost_s: float | None, share: float | None, kpi: str | None) -> Impact:
+    """What a finding costs: `lost_s` seconds in all of the observed time (None: not known), its share of a KPI."""
+    if lost_s is None:
+        return Impact(None, share, kpi, reason="how much time it costs was not measured")
+    spent = scope.spent(lost_s)
+    return Impact(spent.per_day, share, kpi, spent.seconds, spent.observed_s, spent.reason)
 
 
 def kpi_limit(scope: Scope, name: str, otherwise: float) -> float:

@@ -20,6 +20,7 @@ from hubscope.analytics.model import Kpi, RunValue
 from hubscope.analytics.scope import Row, Scope, rfc3339
 from hubscope.processors.rules import Feed
 from hubscope.processors.rules import Kpi as Rule
+from hubscope.semconv import HUB_PLUGIN_ID, METRIC_PLUGIN_OVERHEAD
 
 _QUANTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 _MARKER: Final = "/* feed */"
@@ -38,7 +39,9 @@ def measure(scope: Scope, rule: Rule) -> dict[str, Measured]:
     if rule.aggregate == "ratio":
         return _ratio(scope, rule)
     for feed in rule.feeds:
-        found = _of_metric(scope, rule, feed) if feed.metric else _of_spans(scope, rule, feed)
+        found = _of_plugin_spans(scope, rule, feed)
+        if not found:
+            found = _of_metric(scope, rule, feed) if feed.metric else _of_spans(scope, rule, feed)
         if found:
             return found
     return {}
@@ -188,6 +191,21 @@ def _of_spans(scope: Scope, rule: Rule, feed: Feed) -> dict[str, Measured]:
         elif row.get(rule.aggregate) is not None:
             found[row["run"]] = Measured(float(row[rule.aggregate]), row["n"])
     return found
+
+
+def _of_plugin_spans(scope: Scope, rule: Rule, feed: Feed) -> dict[str, Measured]:
+    """`hub.plugin.overhead` of all plugins together from the spans it is derived from; {} for any other feed.
+
+    The collector derives its points for a service, not for a run: they name no service.instance.id and would belong to
+    none. An application that derives them itself and sends no spans is read by its points.
+    """
+    if feed.metric != METRIC_PLUGIN_OVERHEAD or dict(feed.where) != {HUB_PLUGIN_ID: ("",)}:
+        return {}
+    return {
+        row["run"]: Measured(float(row[rule.aggregate]), row["n"])
+        for row in scope.rows("plugin_overhead_of_runs")
+        if row.get(rule.aggregate) is not None
+    }
 
 
 def _ratings(scope: Scope, rule: Rule) -> dict[str, tuple[float, int]]:

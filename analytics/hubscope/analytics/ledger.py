@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from hubscope.analytics.findings import counted
 from hubscope.analytics.metrics import observe
 from hubscope.analytics.model import Bottleneck, Ledger, LedgerEntry, Predicted, Recommendation
 from hubscope.analytics.scope import Scope
@@ -165,5 +166,6 @@ def _entry(
     certain = low is not None and low >= SHOWN_SHARE * p.saving
     if not gone and not certain:
         return entry(f"{later.name} still shows the finding: the change has not been made", later)
-    seen = f"{len(old)} runs of {before.name or 'no version'} against {len(new)} of {later.name or 'no version'}"
+    names = [name or "no version" for name in (before.name, later.name)]
+    seen = f"{counted(len(old), 'run')} of {names[0]} against {len(new)} of {names[1]}"
     return entry(f"{'the finding is gone' if gone else 'the saving is certain'}: {seen}", later, (saving, low, high))

@@ -41,6 +41,12 @@ class _Json:
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
+def _rate(seconds: float | None, observed_s: float | None, per_day: float | None) -> float:
+    if seconds is not None and observed_s:
+        return seconds / observed_s
+    return (per_day or 0.0) / 86_400
+
+
 @dataclasses.dataclass(frozen=True)
 class Window(_Json):
     """What the report looked at: RFC 3339 times, None where the lake holds nothing."""
@@ -123,9 +129,17 @@ class Trend(_Json):
 
 @dataclasses.dataclass(frozen=True)
 class Impact(_Json):
-    seconds_per_day: float | None  # time lost a day at the observed rate; None where it has no rate
+    seconds_per_day: float | None  # time lost a day at the observed rate; None where `reason` says why
     share_of_kpi: float | None  # 0..1 of the KPI's measured value; None where no KPI is concerned
     kpi: str | None
+    observed_seconds: float | None = None  # added: time lost while it was observed
+    observed_for_seconds: float | None = None  # added: for how long that was, summed over runs
+    reason: str = ""  # added: why seconds_per_day is None
+
+    @property
+    def rate(self) -> float:
+        """Seconds lost for each second observed; 0 where it is not known. What findings are ordered by."""
+        return _rate(self.observed_seconds, self.observed_for_seconds, self.seconds_per_day)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +182,15 @@ class Predicted(_Json):
     high: float
     method: str
     dimensions: Mapping[str, str] = dataclasses.field(default_factory=dict)  # added: which series of `metric`
-    saving_seconds_per_day: float | None = None  # added: what recommendations are ranked by
+    saving_seconds_per_day: float | None = None  # added: at the observed rate; None where the reason says why
+    saving_observed_seconds: float | None = None  # added: what it would have saved while it was observed
+    observed_for_seconds: float | None = None  # added: for how long that was, summed over runs
+    saving_per_day_reason: str = ""  # added: why saving_seconds_per_day is None
+
+    @property
+    def rate(self) -> float:
+        """Seconds saved for each second observed; 0 where it is not known. What recommendations are ranked by."""
+        return _rate(self.saving_observed_seconds, self.observed_for_seconds, self.saving_seconds_per_day)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -322,6 +344,86 @@ class Trace(_Json):
 
 
 @dataclasses.dataclass(frozen=True)
+class TimeRow(_Json):
+    """What one thing took, over all runs of a version. Times in seconds. Added."""
+
+    name: str  # a query's shape, an index, a plugin, a root operation
+    detail: str  # a query's text (one of its shape, the first 300 characters), a plugin's hook, an index's type; or ''
+    calls: int
+    total: float
+    median: float
+    p95: float
+    share: float  # 0..1 of the total of its list
+
+
+@dataclasses.dataclass(frozen=True)
+class TimeList(_Json):
+    """What took most, dearest first, and the rest as sums: rows and others together are everything. Added."""
+
+    rows: tuple[TimeRow, ...]
+    calls: int  # of all, also those not listed
+    total: float
+    others: int = 0  # things not listed
+    others_calls: int = 0
+    others_total: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class PhaseTime(_Json):
+    """A start-up phase: the median over starts, and its share of the start (0..1). Added."""
+
+    phase: str
+    duration: float
+    share: float
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportTime(_Json):
+    """One module's import, medians over the starts that recorded it. Added.
+
+    `self_time` is its time outside the imports recorded below it, `cumulative` all of it.
+    """
+
+    module: str
+    self_time: float
+    cumulative: float
+    used_before_interactive: bool | None  # None: not known, or not the same in all starts
+
+
+@dataclasses.dataclass(frozen=True)
+class StartupTime(_Json):
+    """Where the starts' time went. Durations are medians over starts, in seconds. Added."""
+
+    starts: int
+    type: str  # cold | warm | "cold, warm" | ''
+    ended_by: str  # what ended it: interactive, first_request, … ; "exit" where none became interactive
+    duration: float
+    phases: tuple[PhaseTime, ...]  # the longest first; one may lie inside another
+    imports: tuple[ImportTime, ...]  # by self time
+    imports_total: float  # self time of all recorded imports
+    imports_others: int = 0  # modules not listed
+    imports_others_self_time: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Breakdown(_Json):
+    """Where the time goes in the newest version of one service. Added.
+
+    Lists overlap: a query runs inside an operation, and may be called by a plugin.
+    """
+
+    service: str
+    version: str | None
+    runs: int
+    observed_for_seconds: float  # the runs' lengths summed
+    startup: StartupTime | None
+    operations: TimeList  # root operations, the start left out
+    queries: TimeList  # by shape
+    vector_searches: TimeList  # by index
+    plugins: TimeList  # by plugin and hook
+
+
+@dataclasses.dataclass(frozen=True)
 class Report(_Json):
     schema_version: int
     generated_at: str
@@ -338,6 +440,7 @@ class Report(_Json):
     runs: tuple[Run, ...] = ()  # added
     traces: tuple[Trace, ...] = ()  # added: the worst trace of each finding, for the waterfall
     lake: str = ""  # added: where the data came from, as it was given
+    breakdown: tuple[Breakdown, ...] = ()  # added: where the time goes, one entry a service
 
     def trace(self, trace_id: str) -> Trace | None:
         """The trace of that id, if the report carries it."""

@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from hubscope.analytics import comparisons, kpis, ledger, trends
+from hubscope.analytics import breakdown, comparisons, kpis, ledger, trends
 from hubscope.analytics.connect import DEFAULT_MEMORY_LIMIT, connect, hold_small_tables
 from hubscope.analytics.detectors import DETECTORS, regression
-from hubscope.analytics.engine import Engine
-from hubscope.analytics.findings import Outcome
+from hubscope.analytics.engine import ANY, Engine
+from hubscope.analytics.findings import Outcome, counted
 from hubscope.analytics.model import (
     SCHEMA_VERSION,
     SEVERITIES,
@@ -156,9 +156,10 @@ def _report(location: str, data: Data, service: str | None, databases: tuple[Pat
     runs = data.runs(service)
     if service is not None and not runs:
         known = sorted({run.service for run in data.runs()})
+        logs = _log_records(data, service)
         raise LakeError(
-            f"the lake holds nothing of service {service!r} in this window",
-            f"it holds: {', '.join(known)}" if known else "it holds no span in this window",
+            f"the lake holds no span and no metric of service {service!r} in this window{f', {logs}' if logs else ''}",
+            f"it holds: {', '.join(repr(name) for name in known)}" if known else "it holds no span in this window",
         )
     versions = {
         name: [
@@ -198,7 +199,7 @@ def _report(location: str, data: Data, service: str | None, databases: tuple[Pat
         (dataclasses.replace(r, status="open" if open_ones & set(r.for_) else "resolved") for r in recommended),
         key=lambda r: (
             r.status != "open",
-            -(r.predicted.saving_seconds_per_day or 0.0),
+            -r.predicted.rate,
             r.fingerprint,
             r.version or "",
         ),
@@ -209,7 +210,7 @@ def _report(location: str, data: Data, service: str | None, databases: tuple[Pat
         generated_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         window=_window(data, runs),
         services=tuple(versions),
-        summary=_summary(values, bottlenecks, compared, runs),
+        summary=_summary(values, bottlenecks, compared, runs, _log_records(data, service)),
         trends=drifts,
         bottlenecks=bottlenecks,
         recommendations=tuple(recommendations),
@@ -220,6 +221,7 @@ def _report(location: str, data: Data, service: str | None, databases: tuple[Pat
         runs=tuple(run.to_model() for run in runs),
         traces=_traces(data, bottlenecks),
         lake=location,
+        breakdown=tuple(breakdown.of(scope) for scope in newest),
     )
 
 
@@ -228,8 +230,8 @@ def _detect(scope: Scope) -> list[Outcome]:
 
 
 def _ordered(found: dict[tuple[str, str], tuple[Bottleneck, ...]], newest: dict[str, str]) -> tuple[Bottleneck, ...]:
-    """Worst first: open before resolved, then by severity, then by seconds a day. One entry a fingerprint: the newest
-    version that shows it."""
+    """Worst first: open before resolved, then by severity, then by the rate at which it loses time. One entry a
+    fingerprint: the newest version that shows it."""
     latest: dict[str, Bottleneck] = {}
     for (service, version), findings in found.items():  # versions oldest first
         for finding in findings:
@@ -241,7 +243,7 @@ def _ordered(found: dict[tuple[str, str], tuple[Bottleneck, ...]], newest: dict[
             key=lambda b: (
                 b.status != "open",
                 SEVERITIES.index(b.severity),
-                -(b.impact.seconds_per_day or 0.0),
+                -b.impact.rate,
                 b.fingerprint,
             ),
         )
@@ -286,8 +288,21 @@ def _window(data: Data, runs: Sequence[RunInfo]) -> Window:
     return Window(rfc3339(first) if first is not None else None, rfc3339(last) if last is not None else None)
 
 
+def _log_records(data: Data, service: str | None) -> str:
+    """`only 3 log records of hub`, for a window without anything else; '' where there are none."""
+    rows = data.rows("log_records", service=ANY if service is None else service)
+    if not rows:
+        return ""
+    names = ", ".join(row["service"] or "no named service" for row in rows)
+    return f"only {counted(sum(row['n'] for row in rows), 'log record')} of {names}"
+
+
 def _summary(
-    values: tuple[Kpi, ...], bottlenecks: Sequence[Bottleneck], compared: Sequence[Comparison], runs: Sequence[RunInfo]
+    values: tuple[Kpi, ...],
+    bottlenecks: Sequence[Bottleneck],
+    compared: Sequence[Comparison],
+    runs: Sequence[RunInfo],
+    logs: str,
 ) -> Summary:
     passed = sum(kpi.status == "pass" for kpi in values)
     failed = [kpi for kpi in values if kpi.status == "fail"]
@@ -295,19 +310,20 @@ def _summary(
     worse = sum(c.verdict == "worse" for c in compared)
     better = sum(c.verdict == "better" for c in compared)
     if not runs:
-        verdict = "There is nothing to judge: no span lies in this window."
+        verdict = f"There is nothing to judge: no span and no metric lies in this window{f', {logs}' if logs else ''}."
     else:
         judged = passed + len(failed)
         targets = (
             f"{passed} of {judged} targets that could be judged are met" if judged else "no target could be judged"
         )
-        missed = f"; missed: {', '.join(kpi.name for kpi in failed[:4])}" if failed else ""
-        causes = (
-            f"{len(open_ones)} cause{'s' * (len(open_ones) != 1)} found" if open_ones else "no cause of slowness found"
-        )
+        names = list(dict.fromkeys(kpi.name for kpi in failed))
+        missed = f"; missed: {', '.join(names[:4])}{' and others' if len(names) > 4 else ''}" if failed else ""
+        causes = f"{counted(len(open_ones), 'cause')} found" if open_ones else "no cause of slowness found"
+        if not any(run.spans for run in runs):
+            causes = "no span was received, so no cause could be looked for"
         verdict = f"{targets[0].upper()}{targets[1:]}{missed}; {causes}"
         if compared:
-            verdict += f"; against the version before {better} metrics are better and {worse} worse"
+            verdict += f"; against the version before {counted(better, 'metric')} became better and {worse} worse"
         verdict += "."
     return Summary(verdict, passed, len(failed), len(values) - passed - len(failed), values)
 
@@ -324,7 +340,7 @@ def _fine(
     ]
     same = [c for c in compared if c.verdict == "same"]
     if same:
-        found.append(Checked(f"{len(same)} compared metrics", f"the same within ±{EQUIVALENCE_MARGIN:.0%}"))
+        found.append(Checked(counted(len(same), "compared metric"), f"the same within ±{EQUIVALENCE_MARGIN:.0%}"))
     return tuple(found)
 
 
@@ -341,18 +357,21 @@ def _not_judged(
     found += [n for scope in newest for outcome in outcomes[scope.service, scope.name] for n in outcome.not_judged]
     found += unpredicted
     for name, scopes in versions.items():
+        if not any(run.spans for scope in scopes for run in scope.runs):
+            why = "only metrics of it were received; starts, queries and plugins are read from spans"
+            found.append(NotJudged(f"causes in {name or 'the service without a name'}", why))
         if any(run.id == "" for scope in scopes for run in scope.runs):
-            why = "some spans carry no service.instance.id, so their runs cannot be told apart and count as one"
+            why = "some of what it sent carries no service.instance.id, so its runs cannot be told apart and are one"
             found.append(NotJudged(f"runs of {name}", why))
         if len(scopes) < 2:
             found.append(NotJudged(f"versions of {name}", "only one version has run; a comparison needs two"))
         elif min(len(scopes[-2].runs), len(scopes[-1].runs)) < MIN_RUNS:
-            counts = f"{len(scopes[-2].runs)} and {len(scopes[-1].runs)} runs"
+            counts = f"{len(scopes[-2].runs)} and {counted(len(scopes[-1].runs), 'run')}"
             found.append(NotJudged(f"versions of {name}", f"{counts}; a verdict needs {MIN_RUNS} of each"))
     unknown = sum(c.verdict == "unknown" for c in compared)
     if unknown:
         found.append(
-            NotJudged(f"{unknown} compared metrics", "too few or too uneven runs; each says what it would need")
+            NotJudged(counted(unknown, "compared metric"), "too few or too uneven runs; each says what it would need")
         )
     if path is None:
         found.append(NotJudged("the ledger", "a lake at a URL has no ledger; predictions are not kept"))

@@ -13,8 +13,36 @@ from hubscope.processors.rules import Rules
 
 Row = dict[str, Any]
 
-# A day of work is not 24 h of load, but findings must be comparable: losses are stated at the observed rate.
 SECONDS_PER_DAY: Final = 86_400.0
+
+# What is stated a day is the observed rate, and only from this much observation on: a start happens once a run, and a
+# load lasts as long as somebody clicks. 40 s of a demo that lose 2.5 s would read "90 min a day", which nobody waits.
+OBSERVED_FOR_A_DAY_S: Final = 3600.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Spent:
+    """Seconds spent (or lost) while a group of runs was observed, and what that is worth a day, if it can be said."""
+
+    seconds: float
+    observed_s: float
+
+    @property
+    def per_day(self) -> float | None:
+        """Seconds a day at the observed rate; None where the group was seen for less than an hour."""
+        if self.observed_s < OBSERVED_FOR_A_DAY_S:
+            return None
+        return self.seconds / self.observed_s * SECONDS_PER_DAY
+
+    @property
+    def reason(self) -> str:
+        """Why `per_day` is None; '' where it is not."""
+        if self.per_day is not None:
+            return ""
+        return (
+            f"observed for {self.observed_s:.1f} s only: a rate a day is stated from {OBSERVED_FOR_A_DAY_S:.0f} s "
+            "of observation on"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +81,11 @@ class Data:
         return self._kept[key]
 
     def runs(self, service: str | None = None) -> tuple[RunInfo, ...]:
-        """All runs, oldest first."""
-        rows = self.rows("runs", service=service or ANY)
+        """All runs, oldest first. A service of which no span was received has the runs that its metrics name."""
+        wanted = ANY if service is None else service
+        rows = self.rows("runs", service=wanted)
+        known = {row["service"] for row in rows}
+        rows = rows + [row for row in self.rows("runs_of_metrics", service=wanted) if row["service"] not in known]
         runs = (RunInfo(r["run"], r["service"], r["version"], r["first_ns"], r["last_ns"], r["spans"]) for r in rows)
         return tuple(sorted(runs, key=lambda r: (r.service, r.first_ns, r.id)))
 
@@ -82,9 +113,9 @@ class Scope:
     def rules(self) -> Rules:
         return self.data.rules
 
-    def per_day(self, seconds: float) -> float:
-        """Seconds lost a day, when `seconds` were lost while the group was observed."""
-        return max(seconds, 0.0) / self.observed_s * SECONDS_PER_DAY
+    def spent(self, seconds: float) -> Spent:
+        """`seconds` (not below 0) beside the time over which the group was observed."""
+        return Spent(max(seconds, 0.0), self.observed_s)
 
 
 def versions_of(runs: Iterable[RunInfo]) -> dict[str, tuple[RunInfo, ...]]:

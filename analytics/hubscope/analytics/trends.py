@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from hubscope.analytics import metrics, statistics
+from hubscope.analytics.findings import counted
 from hubscope.analytics.model import RunValue, Trend
 from hubscope.analytics.scope import SECONDS_PER_DAY, Scope, rfc3339
 
@@ -43,7 +44,7 @@ def _over_runs(
     points = tuple(RunValue(r.id, r.version or None, rfc3339(r.first_ns), values[r.id]) for r in runs)
     named = {"service": scope.service, **dimensions}
     if len(runs) < MIN_POINTS:
-        why = f"too few: {len(runs)} runs of {scope.name or 'no version'}, {MIN_POINTS} are needed"
+        why = f"too few: {counted(len(runs), 'run')} of {scope.name or 'no version'}, {MIN_POINTS} are needed"
         return Trend(metric, named, None, None, None, f"{unit}/day", len(runs), "unknown", (), why, points)
     days = np.array([r.first_ns for r in runs], dtype=np.float64) / 1e9 / SECONDS_PER_DAY
     y = np.array([values[r.id] for r in runs])

@@ -128,7 +128,7 @@ def sample() -> model.Report:
         "reference-hub",
         "hub.startup",
         "import chart_suite takes 520 ms of the start, and nothing of it runs before the application is interactive.",
-        Impact(84.0, 0.22, "startup.cold"),
+        Impact(None, 0.22, "startup.cold", 2.6, 41.0, "observed for 41 s only: a rate a day is stated from 3600 s on"),
         (Evidence("a" * 32, (f"{1:016x}",), (), (f"{10:016x}",)),),
         "1",
     )
@@ -139,7 +139,7 @@ def sample() -> model.Report:
         "reference-hub",
         "plugin summarizer on_open",
         "Plugin summarizer | <b>on_open</b> used 14 % of a CPU, over the 10 % a standard plugin may use.",
-        Impact(None, None, None),
+        Impact(None, None, None, reason="how much time it costs was not measured"),
         (Evidence("b" * 32, (f"{1:016x}",), (), (f"{5:016x}",)),),
         "1",
     )
@@ -180,7 +180,10 @@ def sample() -> model.Report:
                 0.55,
                 "Self time of chart_suite and of the 14 modules that only it imports, read from 5 starts.",
                 {"type": "cold"},
-                84.0,
+                None,
+                2.6,
+                41.0,
+                "observed for 41 s only: a rate a day is stated from 3600 s on",
             ),
             "hubscope compare 1 2, then look at startup.cold.",
             "reference-hub",
@@ -391,6 +394,62 @@ def sample() -> model.Report:
         ),
         traces=(startup_trace(), task_trace()),
         lake="lake",
+        breakdown=(breakdown(),),
+    )
+
+
+def time_list(*rows: tuple[str, str, int, float], others: int = 0) -> model.TimeList:
+    """Rows as (name, detail, calls, total); each of the others took 1 ms."""
+    total = sum(row[3] for row in rows) + others / 1e3
+    return model.TimeList(
+        tuple(
+            model.TimeRow(name, detail, calls, seconds, seconds / calls, 2 * seconds / calls, seconds / total)
+            for name, detail, calls, seconds in rows
+        ),
+        calls=sum(row[2] for row in rows) + others,
+        total=total,
+        others=others,
+        others_calls=others,
+        others_total=others / 1e3,
+    )
+
+
+def breakdown() -> model.Breakdown:
+    modules = [
+        ("chart_suite.renderers.vector_graphics.backends.portable_document", 0.29, 0.52, False),
+        ("numpy", 0.1, 0.12, True),
+        ("yaml", 0.05, 0.05, None),
+        *((f"small_{i}", 0.01 - i / 1e3, 0.01, True) for i in range(5)),
+    ]
+    return model.Breakdown(
+        service="reference-hub",
+        version="2",
+        runs=5,
+        observed_for_seconds=41.0,
+        startup=model.StartupTime(
+            starts=5,
+            type="cold",
+            ended_by="interactive",
+            duration=1.86,
+            phases=(
+                model.PhaseTime("load_plugins", 0.86, 0.46),
+                model.PhaseTime("first_view <script>alert(1)</script>", 0.3, 0.16),
+            ),
+            imports=tuple(model.ImportTime(*module) for module in modules),
+            imports_total=0.56,
+            imports_others=41,
+            imports_others_self_time=0.0802,
+        ),
+        operations=time_list(("task open_persona", "", 200, 28.0), ("GET /-/<b>memories</b>", "", 1200, 6.0)),
+        queries=time_list(
+            *(
+                (f"SELECT memories tags #{i:06x}", f"SELECT * FROM memories WHERE id = {i}", 90, 9.0 / i)
+                for i in range(1, 9)
+            ),
+            others=41,
+        ),
+        vector_searches=time_list(("memory_vectors", "hnsw", 200, 8.6)),
+        plugins=time_list(("summarizer", "on_open", 200, 5.8), ("", "render_cell", 9000, 1.2)),
     )
 
 

@@ -13,15 +13,17 @@ from hubscope.analytics.findings import (
     CACHE_GAIN,
     CACHE_LOOKUPS,
     Outcome,
+    counted,
     duration,
     fingerprint,
+    impact,
     kpi_limit,
     one_span,
     total,
     worst,
 )
 from hubscope.analytics.metrics import cache_use
-from hubscope.analytics.model import Bottleneck, Checked, Impact, NotJudged
+from hubscope.analytics.model import Bottleneck, Checked, NotJudged
 from hubscope.analytics.scope import Scope
 
 NAME: Final = "low_cache_hit_rate"
@@ -48,7 +50,7 @@ def detect(scope: Scope) -> Outcome:
         lookups, hits = sum(n for n, _ in counts), sum(h for _, h in counts)
         rate, what = hits / lookups, f"cache {cache}"
         if lookups < CACHE_LOOKUPS:
-            unsure.append(NotJudged(what, f"{lookups:.0f} look-ups, fewer than {CACHE_LOOKUPS}"))
+            unsure.append(NotJudged(what, f"{counted(round(lookups), 'look-up')}, fewer than {CACHE_LOOKUPS}"))
             continue
         if rate >= target:
             fine.append(Checked(what, f"hit rate {rate:.0%}, target {target:.0%}"))
@@ -75,7 +77,7 @@ def _finding(
 ) -> Bottleneck:
     loads = [row for row in scope.rows("cache_loads") if row["cache"] == cache]
     sizes = sorted({capacity for _, capacity in logs.values() if capacity is not None})
-    holds = f" of {sizes[-1]} items" if sizes else ""
+    holds = f" of {counted(sizes[-1], 'item')}" if sizes else ""
     could = f"; with room for all it would be {best:.0%}" if best is not None else ""
     each = f", and each miss costs {duration(total(loads, 'sum_s') / total(loads, 'n'))}" if loads else ""
     example = worst(loads, "mean_s") if loads else None
@@ -91,8 +93,9 @@ def _finding(
             f"The cache {cache}{holds} answers {rate:.0%} of its look-ups (target {target:.0%}){could}{each}: "
             f"it is too small for what is looked up in it."
         ),
-        impact=Impact(
-            scope.per_day(avoidable_s) if loads else None,
+        impact=impact(
+            scope,
+            avoidable_s if loads else None,
             min(total(loads, "sum_s") / wall, 1.0) if loads and wall else None,
             "runtime.response_time" if loads and wall else None,
         ),

@@ -1,6 +1,6 @@
-"""N+1 queries: at least five consecutive queries of one shape under one parent, together 50 ms or more.
+"""N+1 queries: at least five queries of one shape in a loop under one parent, together 50 ms or more.
 
-With the query that listed the items before them, or without one: a loop over a vector search's results is the same.
+The loop's body may hold other queries (a comment's text, then its author). With the query that listed the items before them, or without one: a loop over a vector search's results is the same.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from hubscope.analytics.findings import (
     N_PLUS_ONE_NS,
     N_PLUS_ONE_QUERIES,
     Outcome,
+    counted,
     duration,
     fingerprint,
     grouped,
+    impact,
     root_time_s,
     severity_by_share,
     total,
     worst,
 )
-from hubscope.analytics.model import Bottleneck, Checked, Evidence, Impact
+from hubscope.analytics.model import Bottleneck, Checked, Evidence
 from hubscope.analytics.scope import Row, Scope
 
 NAME: Final = "n_plus_one"
@@ -33,7 +35,8 @@ def detect(scope: Scope) -> Outcome:
     found = rows(scope)
     if not found:
         seen = scope.rows("query_shapes")
-        fine = (Checked("repeated queries", f"no five in a row of one shape among {len(seen)} shapes took 50 ms"),)
+        why = f"no five in a row of one shape among {counted(len(seen), 'shape')} took 50 ms"
+        fine = (Checked("repeated queries", why),)
         return Outcome(fine=fine if seen else ())
     roots = root_time_s(scope)
     return Outcome(
@@ -60,9 +63,9 @@ def _finding(scope: Scope, key: tuple[str, ...], group: list[Row], roots: dict[s
         operation=operation,
         sentence=(
             f"{operation} runs {shape!r} {each:.0f} times in a row{after}, once an item, "
-            f"{duration(lost_s / times)} each time it does{part}: fetch all items in one query."
+            f"{duration(lost_s / times)} each time it does{part}: {_way_out(shape)}."
         ),
-        impact=Impact(scope.per_day(lost_s), share, "runtime.response_time" if share is not None else None),
+        impact=impact(scope, lost_s, share, _kpi(scope, operation) if share is not None else None),
         evidence=(_evidence(scope, example),),
         version=scope.name or None,
         facts={
@@ -76,6 +79,24 @@ def _finding(scope: Scope, key: tuple[str, ...], group: list[Row], roots: dict[s
             "seconds": lost_s,
         },
     )
+
+
+def writes(shape: str) -> bool:
+    """Whether the statement changes rows: the way out is one transaction then, not one SELECT."""
+    return shape.partition(" ")[0].upper() in ("INSERT", "UPDATE", "DELETE", "REPLACE", "UPSERT", "MERGE")
+
+
+def _way_out(shape: str) -> str:
+    if writes(shape):
+        return "write all items in one transaction, by executemany or one statement with many rows"
+    return "fetch all items in one query"
+
+
+def _kpi(scope: Scope, operation: str) -> str | None:
+    """What a user waits for meanwhile; a job that only ever starts and ends has no such KPI."""
+    if operation != "hub.startup":
+        return "runtime.response_time"
+    return "startup.interactive" if any(row["ended_by"] != "exit" for row in scope.rows("startup")) else None
 
 
 def _evidence(scope: Scope, row: Row) -> Evidence:

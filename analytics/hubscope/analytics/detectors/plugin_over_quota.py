@@ -7,16 +7,18 @@ from typing import Any, Final
 
 from hubscope.analytics.findings import (
     Outcome,
+    counted,
     duration,
     fingerprint,
     grouped,
+    impact,
     one_span,
     severity_by_ratio,
     size,
     total,
     worst,
 )
-from hubscope.analytics.model import Bottleneck, Checked, Impact
+from hubscope.analytics.model import Bottleneck, Checked
 from hubscope.analytics.scope import Row, Scope
 from hubscope.processors.rules import Quota
 
@@ -45,7 +47,7 @@ def detect(scope: Scope) -> Outcome:
         _finding(scope, plugin, found, calls.get((plugin,), [])) for plugin, found in sorted(breaches.items()) if found
     ]
     within = [plugin for (plugin,) in calls if plugin not in breaches]
-    fine = (Checked("plugin quotas", f"{len(within)} plugins stayed within theirs: {', '.join(within[:8])}"),)
+    fine = (Checked("plugin quotas", f"{counted(len(within), 'plugin')} stayed within: {', '.join(within[:8])}"),)
     return Outcome(tuple(findings), fine if within else ())
 
 
@@ -103,11 +105,12 @@ def _finding(scope: Scope, plugin: str, breaches: list[dict[str, Any]], calls: l
         operation=f"plugin {plugin} {hook}".strip(),
         sentence=(
             f"The plugin {plugin} used {size(main['observed'], main['unit'])} of {main['resource']} where its quota is "
-            f"{size(main['limit'], main['unit'])}, {main['count']} times{mean}{also}: make it cheaper, or take it off "
-            f"the path that a user waits on."
+            f"{size(main['limit'], main['unit'])}, {counted(main['count'], 'time')}{mean}{also}: make it cheaper, or "
+            f"take it off the path that a user waits on."
         ),
-        impact=Impact(
-            scope.per_day(over_s) if main["resource"] == "execution" else None,
+        impact=impact(
+            scope,
+            over_s if main["resource"] == "execution" else None,
             min(spent / wall, 1.0) if wall and calls else None,
             "runtime.plugin_overhead" if wall and calls else None,
         ),

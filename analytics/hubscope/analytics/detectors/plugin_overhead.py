@@ -14,6 +14,7 @@ from hubscope.analytics.findings import (
     duration,
     fingerprint,
     grouped,
+    impact,
     kpi_limit,
     one_span,
     root_time_s,
@@ -22,7 +23,7 @@ from hubscope.analytics.findings import (
     typical,
     worst,
 )
-from hubscope.analytics.model import Bottleneck, Checked, Impact
+from hubscope.analytics.model import Bottleneck, Checked
 from hubscope.analytics.scope import Scope
 
 NAME: Final = "plugin_overhead"
@@ -60,8 +61,9 @@ def detect(scope: Scope) -> Outcome:
                         f"Plugins add {duration(typical(group, 'median_s'))} to {operation}, p95 {duration(p95_s)}, "
                         f"target {duration(target_s)}; most of it {names}."
                     ),
-                    impact=Impact(
-                        scope.per_day(total(group, "sum_s") - total(group, "n") * target_s),
+                    impact=impact(
+                        scope,
+                        total(group, "sum_s") - total(group, "n") * target_s,
                         share,
                         "runtime.plugin_overhead",
                     ),

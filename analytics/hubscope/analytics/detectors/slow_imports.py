@@ -17,12 +17,13 @@ from hubscope.analytics.findings import (
     Outcome,
     duration,
     fingerprint,
+    impact,
     one_span,
     severity_by_share,
     typical,
 )
 from hubscope.analytics.metrics import package_import_time, top_level
-from hubscope.analytics.model import Bottleneck, Checked, Impact, NotJudged
+from hubscope.analytics.model import Bottleneck, Checked, NotJudged
 from hubscope.analytics.scope import Row, Scope
 
 NAME: Final = "slow_imports"
@@ -123,7 +124,7 @@ def _finding(scope: Scope, group: Unused, cost_s: float, took_s: float) -> Bottl
             f"The start imports {group.module}{along} for {duration(cost_s)} of {duration(took_s)}, and nothing uses "
             f"it before the application is interactive: import it where it is first needed."
         ),
-        impact=Impact(scope.per_day(sum(group.values.values())), share, "startup.interactive"),
+        impact=impact(scope, sum(group.values.values()), share, "startup.interactive"),
         evidence=one_span(group.trace_id, group.span_id),
         version=scope.name or None,
         facts={"module": group.module, "packages": list(group.packages), "seconds": cost_s, "startup_s": took_s},

@@ -11,6 +11,7 @@ from hubscope.analytics.findings import (
     duration,
     fingerprint,
     grouped,
+    impact,
     kpi_limit,
     one_span,
     severity_by_share,
@@ -18,7 +19,7 @@ from hubscope.analytics.findings import (
     typical,
     worst,
 )
-from hubscope.analytics.model import Bottleneck, Checked, Impact
+from hubscope.analytics.model import Bottleneck, Checked
 from hubscope.analytics.scope import Row, Scope
 
 NAME: Final = "slow_phase"
@@ -72,7 +73,7 @@ def _finding(
             f"The start-up phase {phase} takes {duration(phase_s)} of a {kind} start of {duration(took_s)} "
             f"(target {duration(target_s)}): do less in it, or move it behind interactive."
         ),
-        impact=Impact(scope.per_day(total(group, "sum_s")), share, kpi),
+        impact=impact(scope, total(group, "sum_s"), share, kpi),
         evidence=one_span(example["worst_trace"], example["worst_span"]),
         version=scope.name or None,
         facts={"phase": phase, "phase_s": phase_s, "startup_s": took_s, "target_s": target_s, "type": kind},

@@ -13,9 +13,11 @@ from hubscope.analytics.findings import (
     SLOW_QUERY_FLOOR_S,
     SLOW_QUERY_SHARE,
     Outcome,
+    counted,
     duration,
     fingerprint,
     grouped,
+    impact,
     kpi_limit,
     one_span,
     root_time_s,
@@ -24,7 +26,7 @@ from hubscope.analytics.findings import (
     typical,
     worst,
 )
-from hubscope.analytics.model import Bottleneck, Checked, Impact
+from hubscope.analytics.model import Bottleneck, Checked
 from hubscope.analytics.scope import Row, Scope
 
 NAME: Final = "slow_query"
@@ -78,7 +80,8 @@ def _finding(
     why = f"p95 {duration(p95_s)}, target {duration(target_s)}" if over else f"{share:.0%} of its time"
     few = ""
     if returned is not None and _wasteful(scope, shape, median_s):
-        few = f" for {returned:.0f} rows, so it most likely reads many more than it returns: look for a missing index"
+        rows = counted(round(returned), "row")
+        few = f" for {rows}, so it most likely reads many more than it returns: look for a missing index"
     return Bottleneck(
         fingerprint=fingerprint(NAME, scope.service, operation, shape),
         detector=NAME,
@@ -86,8 +89,9 @@ def _finding(
         service=scope.service,
         operation=operation,
         sentence=f"The query {shape!r} in {operation or 'no root operation'} takes {duration(median_s)}{few} ({why}).",
-        impact=Impact(
-            scope.per_day(spent_s - (count * target_s if over and median_s > target_s else 0.0)),
+        impact=impact(
+            scope,
+            spent_s - (count * target_s if over and median_s > target_s else 0.0),
             share if operation else None,
             "runtime.response_time" if operation else None,
         ),

@@ -9,6 +9,7 @@ from hubscope.analytics.findings import (
     duration,
     fingerprint,
     grouped,
+    impact,
     kpi_limit,
     one_span,
     severity_by_ratio,
@@ -16,7 +17,7 @@ from hubscope.analytics.findings import (
     typical,
     worst,
 )
-from hubscope.analytics.model import Bottleneck, Checked, Impact
+from hubscope.analytics.model import Bottleneck, Checked
 from hubscope.analytics.scope import Scope
 
 NAME: Final = "slow_vector_search"
@@ -49,8 +50,9 @@ def detect(scope: Scope) -> Outcome:
                     f"A vector search in {index}{of} takes {duration(median_s)}, p95 {duration(p95_s)}, "
                     f"target {duration(target_s)}{advice}."
                 ),
-                impact=Impact(
-                    scope.per_day(total(group, "sum_s") - total(group, "n") * target_s),
+                impact=impact(
+                    scope,
+                    total(group, "sum_s") - total(group, "n") * target_s,
                     min(max(1 - target_s / p95_s, 0.0), 1.0),
                     "memory.vector_search_time",
                 ),

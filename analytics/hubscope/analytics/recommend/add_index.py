@@ -148,7 +148,7 @@ def _advice(
                     f"timed on a copy of the database: {duration(before_s)} before ({scanned}), {duration(after_s)} "
                     f"after ({used}); the spans' median scaled by that ratio"
                 ),
-                per_day=case.scope.per_day((now - then) * facts["count"]),
+                saved_s=(now - then) * facts["count"],
                 verify=f"EXPLAIN QUERY PLAN shows SEARCH instead of SCAN; query.duration of {facts['query']!r} falls",
             ),
         )

@@ -57,16 +57,19 @@ def recommendation(
     then_low: float,
     then_high: float,
     method: str,
-    per_day: float | None,
+    saved_s: float,
     verify: str,
     unit: str = "s",
 ) -> Recommendation:
     """A recommendation whose range holds what is not known about `then` and how unlike each other the runs are.
 
+    `saved_s`: seconds that the change would have saved in all of the observed time.
+
     low..high is a 90 % range: the method's own (`then_high`..`then_low`), widened on both sides by the 90 % interval
     of `now` over the runs (Student's), and by a twentieth of `now` at least: two groups of runs of one program are
     seldom nearer than that. With one run it is a tenth, for nothing better is known.
     """
+    spent = case.scope.spent(saved_s)
     values = list(observe(case.scope, metric, dimensions).values())
     if len(values) >= 2:
         spread = t_quantile(0.95, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
@@ -88,7 +91,10 @@ def recommendation(
             high=max(now - then_low, now - then) + spread,
             method=method,
             dimensions=dict(dimensions),
-            saving_seconds_per_day=per_day,
+            saving_seconds_per_day=spent.per_day,
+            saving_observed_seconds=spent.seconds,
+            observed_for_seconds=spent.observed_s,
+            saving_per_day_reason=spent.reason,
         ),
         verify=verify,
         service=case.scope.service,

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from hubscope.analytics.detectors.n_plus_one import writes
 from hubscope.analytics.findings import duration
 from hubscope.analytics.metrics import observe
 from hubscope.analytics.model import Bottleneck
@@ -33,6 +34,9 @@ def recommend(case: Case) -> Advice:
 
 def _one(case: Case, finding: Bottleneck) -> Advice:
     facts = finding.facts
+    if writes(facts["query"]):
+        # An IN list does not write; what each commit waits for the disk is not in the spans.
+        return not_made(finding, "one transaction instead", "what each item's own commit costs was not measured")
     collections = sorted({c for c in (facts["collection"], facts["source_collection"]) if c}) or [""]
     dimensions = {
         "operation": finding.operation,
@@ -72,7 +76,7 @@ def _one(case: Case, finding: Bottleneck) -> Advice:
                 then_low=low,
                 then_high=high,
                 method=method,
-                per_day=case.scope.per_day((now - then) * _occurrences(case, finding.operation)),
+                saved_s=(now - then) * _occurrences(case, finding.operation),
                 verify=f"{facts['query']!r} is gone from {finding.operation}, and one query took its place",
             ),
         )

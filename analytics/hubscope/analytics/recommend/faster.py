@@ -103,7 +103,7 @@ def _to_target(
                     f"the excess over {duration(target_s)}, of which {share:.0%} lies on the critical path of its "
                     "worst trace"
                 ),
-                per_day=case.scope.per_day((now - then) * count),
+                saved_s=(now - then) * count,
                 verify=f"{metric} of {finding.operation} meets {duration(target_s)}",
             ),
         )

@@ -39,7 +39,7 @@ def _one(case: Case, finding: Bottleneck) -> Advice:
                     f"import time of {len(packages)} package{'s' * (len(packages) != 1)} of which no module was used "
                     "before interactive; packages in use elsewhere are left out, shared ones charged once"
                 ),
-                per_day=case.scope.per_day(sum(values.values())),
+                saved_s=sum(values.values()),
                 verify=f"`import {module}` is no longer in the trace of hub.startup",
             ),
         )

@@ -58,7 +58,7 @@ def _one(case: Case, finding: Bottleneck) -> Advice:
                     f"exact LRU stack distances over {accesses} logged look-ups: hit rate {rate_now:.0%} now, "
                     f"{1 - miss_rate:.0%} with {capacity} items; each miss spared takes {load_s * 1e3:.3g} ms"
                 ),
-                per_day=case.scope.per_day((now - then) * finding.facts["lookups"]),
+                saved_s=(now - then) * finding.facts["lookups"],
                 verify=f"the hit rate of {cache} rises to about {1 - miss_rate:.0%}",
             ),
         )

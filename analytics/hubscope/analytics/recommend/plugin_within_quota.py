@@ -58,7 +58,7 @@ def _one(case: Case, finding: Bottleneck) -> Advice:
                     f"its calls take {duration(now)}; {likely}. At least what is over the quota is saved "
                     f"({duration(held)} left), at most all of it, when it leaves the path"
                 ),
-                per_day=case.scope.per_day((now - then) * total(rows, "n")),
+                saved_s=(now - then) * total(rows, "n"),
                 verify=f"no hub.quota.violation of {plugin}; plugin.time_per_call of {plugin} {hook} falls",
             ),
         )

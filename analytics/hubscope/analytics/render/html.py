@@ -16,6 +16,7 @@ from hubscope.analytics.model import Report, Trace, Trend
 from hubscope.analytics.render import numbers, outline, plots, waterfall
 
 EMBED_HEIGHT_PX: Final = 720
+SPENDERS: Final = 8  # rows of each list of where the time goes
 _CATEGORIES: Final = ("query", "vector", "plugin", "import", "phase", "other")
 
 
@@ -82,6 +83,7 @@ def render(report: Report) -> str:
             rest=rest,
             scale=plots.change_scale(report.comparisons),
             groups=outline.comparison_groups(report),
+            spendings=lambda breakdown: outline.spendings(breakdown, SPENDERS),
             record=outline.record(report),
             moving=moving,
             still=tuple(trend for trend in report.trends if trend not in moving),
@@ -128,7 +130,15 @@ def _environment() -> jinja2.Environment:
         interval=numbers.interval,
         target=numbers.target,
         change=numbers.change,
-        per_day=numbers.per_day,
+        saving_worth=outline.saving_worth,
+        share=numbers.share,
+        row_label=outline.row_label,
+        others_label=outline.others_label,
+        breakdown_title=outline.breakdown_title,
+        startup_title=outline.startup_title,
+        used=outline.used,
+        cut_middle=numbers.cut_middle,
+        one_line=lambda text: " ".join(text.split()),
         count=numbers.count,
         moment=numbers.moment,
         metric_name=outline.metric_name,

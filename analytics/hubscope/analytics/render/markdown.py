@@ -10,6 +10,7 @@ from hubscope.analytics.render import numbers, outline
 
 _MARK = {"pass": "✅", "fail": "❌", "better": "✅", "worse": "❌", "same": "➖", "unknown": "❔"}
 _NOT_PREDICTED = "No saving can be predicted from what was measured."
+SPENDERS = 3  # rows of each list of where the time goes
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
 
@@ -20,6 +21,7 @@ def render(report: Report, top: int = outline.TOP_FINDINGS) -> str:
         " · ".join(_text(part) for part in outline.scope(report)),
         _kpis(report),
         _items(report, top),
+        _breakdown(report),
         _comparisons(report),
         _ledger(report),
         _trends(report),
@@ -81,7 +83,8 @@ def _items(report: Report, top: int) -> str:
         now, then = numbers.quantity(predicted.now, predicted.unit), numbers.quantity(predicted.then, predicted.unit)
         lines = [
             f"{number}. **{_text(advice.change)}** ({_code(advice.where)})",
-            f"saves {outline.saving(advice)} of {_code(outline.metric_name(advice))}: {now} → {then}",
+            f"saves {outline.saving(advice)} of {_code(outline.metric_name(advice))}: {now} → {then}"
+            + (f"; {in_all}" if (in_all := outline.saving_worth(advice)) else ""),
             *findings,
             f"<sub>{_text(predicted.method)} To check: {_text(advice.verify)}</sub>",
         ]
@@ -91,6 +94,49 @@ def _items(report: Report, top: int) -> str:
     if len(items) > top:
         blocks.append(f"{len(items) - top} more in the HTML report.")
     return "\n\n".join(blocks)
+
+
+def _breakdown(report: Report) -> str:
+    """Where the time goes: one folded block a service, the dearest few of each list."""
+    blocks = []
+    for breakdown in report.breakdown:
+        parts = []
+        if breakdown.startup is not None:
+            startup = outline.shortened_imports(breakdown.startup, SPENDERS)
+            imports = [
+                (
+                    _code(i.module),
+                    numbers.quantity(i.self_time, "s"),
+                    numbers.quantity(i.cumulative, "s"),
+                    outline.used(i),
+                )
+                for i in startup.imports
+            ]
+            if startup.imports_others:
+                rest = numbers.quantity(startup.imports_others_self_time, "s")
+                imports.append((outline.others_label(startup.imports_others, "import"), rest, "", ""))
+            phases = ", ".join(f"{_text(p.phase)} {numbers.quantity(p.duration, 's')}" for p in startup.phases)
+            parts.append(_text(outline.startup_title(startup)) + (f"; phases: {phases}" if phases else ""))
+            if imports:
+                parts.append(_table(("import", "itself", "in all", "used before interactive"), imports))
+        for spending in outline.spendings(breakdown, SPENDERS):
+            rows = [
+                (
+                    _code(outline.row_label(row, spending.things)),
+                    f"{row.calls:,}",
+                    *(numbers.quantity(seconds, "s") for seconds in (row.median, row.p95, row.total)),
+                    numbers.share(row.share),
+                )
+                for row in spending.listing.rows
+            ]
+            if spending.listing.others:
+                label = outline.others_label(spending.listing.others, spending.things)
+                total = numbers.quantity(spending.listing.others_total, "s")
+                rows.append((label, f"{spending.listing.others_calls:,}", "", "", total, ""))
+            parts.append(_table((spending.title, "calls", "median", "p95", "total", "share"), rows))
+        if parts:
+            blocks.append(_folded(_text(outline.breakdown_title(breakdown)), "\n\n".join(parts)))
+    return "\n\n".join(["### Where the time goes", *blocks]) if blocks else ""
 
 
 def _comparisons(report: Report) -> str:

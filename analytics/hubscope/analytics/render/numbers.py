@@ -150,6 +150,14 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == " " else "\ufffd" for c in " ".join(text.split()))
 
 
+def cut_middle(text: str, width: int) -> str:
+    """`text` in at most `width` characters: both ends say more of a module or a query's shape than its middle."""
+    if len(text) <= width:
+        return text
+    tail = (width - 1) // 2
+    return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"
+
+
 def count(number: int, one: str, many: str = "") -> str:
     """`1 run`, `3 runs`, `1,200 runs`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hubscope.analytics.model import Bottleneck, Comparison, Kpi, LedgerEntry, NotJudged, Recommendation, Report, Trend
+from hubscope.analytics.model import (
+    Bottleneck,
+    Breakdown,
+    Comparison,
+    ImportTime,
+    Kpi,
+    LedgerEntry,
+    NotJudged,
+    Recommendation,
+    Report,
+    StartupTime,
+    TimeList,
+    TimeRow,
+    Trend,
+)
 from hubscope.analytics.render import numbers
 
 TOP_FINDINGS = 5  # on the terminal and in Markdown; the HTML shows all
@@ -28,6 +43,88 @@ class Item:
     @property
     def severity(self) -> str:
         return self.findings[0].severity if self.findings else "medium"
+
+
+@dataclass(frozen=True)
+class Spending:
+    """One list of a breakdown, as it is shown."""
+
+    title: str
+    things: str  # what "3 more" counts
+    listing: TimeList
+
+
+def spendings(breakdown: Breakdown, shown: int) -> tuple[Spending, ...]:
+    """The lists of a breakdown that hold anything, each cut to `shown` rows; what is cut joins the others."""
+    lists = (
+        Spending("Root operations", "operation", breakdown.operations),
+        Spending("Queries by shape", "shape", breakdown.queries),
+        Spending("Vector searches by index", "index", breakdown.vector_searches),
+        Spending("Plugins by hook", "hook", breakdown.plugins),
+    )
+    return tuple(
+        dataclasses.replace(spending, listing=shortened(spending.listing, shown))
+        for spending in lists
+        if spending.listing.rows
+    )
+
+
+def shortened(listing: TimeList, shown: int) -> TimeList:
+    """The first rows of a list; the rest is added to its others, so that it still adds up."""
+    if len(listing.rows) <= shown + (listing.others == 0):  # one row takes no more room than "1 more"
+        return listing
+    cut = listing.rows[shown:]
+    return dataclasses.replace(
+        listing,
+        rows=listing.rows[:shown],
+        others=listing.others + len(cut),
+        others_calls=listing.others_calls + sum(row.calls for row in cut),
+        others_total=listing.others_total + sum(row.total for row in cut),
+    )
+
+
+def shortened_imports(startup: StartupTime, shown: int) -> StartupTime:
+    """The same for the imports of a start."""
+    if len(startup.imports) <= shown + (startup.imports_others == 0):
+        return startup
+    cut = startup.imports[shown:]
+    return dataclasses.replace(
+        startup,
+        imports=startup.imports[:shown],
+        imports_others=startup.imports_others + len(cut),
+        imports_others_self_time=startup.imports_others_self_time + sum(i.self_time for i in cut),
+    )
+
+
+def row_label(row: TimeRow, things: str) -> str:
+    """A row's name; a hook with its plugin, an index with its type."""
+    name = row.name or "(no name)"
+    return f"{name} · {row.detail}" if row.detail and things in ("hook", "index") else name
+
+
+def others_label(number: int, things: str) -> str:
+    """`41 more shapes`."""
+    return numbers.count(number, f"more {things}", {"index": "more indexes"}.get(things, ""))
+
+
+def breakdown_title(breakdown: Breakdown) -> str:
+    """`datasette 0.65.5: 2 runs, observed for 13.1 s`."""
+    name = f"{breakdown.service or '(no name)'} {breakdown.version or ''}".strip()
+    seen = f"observed for {numbers.quantity(breakdown.observed_for_seconds, 's')}"
+    return f"{name}: {numbers.count(breakdown.runs, 'run')}, {seen}"
+
+
+def startup_title(startup: StartupTime) -> str:
+    """`Start-up: 1.24 s from process creation to listening (warm, median of 2 starts)`."""
+    end = "the end of the process: it never became interactive" if startup.ended_by == "exit" else startup.ended_by
+    starts = f"median of {startup.starts} starts" if startup.starts > 1 else "one start"
+    how = ", ".join(part for part in (startup.type, starts) if part)
+    return f"Start-up: {numbers.quantity(startup.duration, 's')} from process creation to {end or 'its end'} ({how})"
+
+
+def used(entry: ImportTime) -> str:
+    """Whether an import was used before the application was interactive."""
+    return {True: "yes", False: "no", None: "unknown"}[entry.used_before_interactive]
 
 
 def items(report: Report) -> tuple[Item, ...]:
@@ -149,11 +246,26 @@ def metric_name(advice: Recommendation) -> str:
     return f"{advice.predicted.metric} · {where}" if where else advice.predicted.metric
 
 
+def worth(per_day: float | None, observed: float | None, observed_for: float | None) -> str:
+    """Time a day where it may be stated, else what was observed: `3.1 s of the 41 s observed`."""
+    if per_day is not None:
+        return numbers.per_day(per_day)
+    if not observed or observed_for is None:
+        return ""
+    return f"{numbers.quantity(observed, 's')} of the {numbers.quantity(observed_for, 's')} observed"
+
+
+def saving_worth(advice: Recommendation) -> str:
+    """What a change saves in all, as `worth` says it."""
+    p = advice.predicted
+    return worth(p.saving_seconds_per_day, p.saving_observed_seconds, p.observed_for_seconds)
+
+
 def impact(finding: Bottleneck) -> str:
     """What a finding costs, as far as it is known: `12 min a day, 34 % of task.duration`."""
-    parts = []
-    if finding.impact.seconds_per_day is not None:
-        parts.append(numbers.per_day(finding.impact.seconds_per_day))
+    cost = finding.impact
+    lost = worth(cost.seconds_per_day, cost.observed_seconds, cost.observed_for_seconds)
+    parts = [lost] if lost else []
     if finding.impact.share_of_kpi is not None and finding.impact.kpi:
         parts.append(f"{numbers.share(finding.impact.share_of_kpi)} of {finding.impact.kpi}")
     return ", ".join(parts)

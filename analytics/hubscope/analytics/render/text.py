@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import textwrap
 
-from hubscope.analytics.model import Comparison, Kpi, Recommendation, Report
+from hubscope.analytics.model import Comparison, Kpi, Recommendation, Report, StartupTime
 from hubscope.analytics.render import numbers, outline
 
 WIDTH = 80
+SPENDERS = 5  # rows of each list of where the time goes; HTML and JSON have more
 UNJUDGED_SHOWN = 10  # a first run lacks most of what can be measured; the rest stands in every other form
 _NOT_PREDICTED = "no prediction can be made from what was measured"
 _RESOLVED = "nothing more: a later version no longer shows it"
@@ -72,6 +73,7 @@ def render(
     page.wrapped(" · ".join(outline.scope(report)), style="dim")
     _kpis(page, report)
     _items(page, report, top)
+    _breakdown(page, report)
     _comparisons(page, report, every)
     _ledger(page, report)
     _trends(page, report)
@@ -93,7 +95,8 @@ def _kpis(page: _Page, report: Report) -> None:
         limit = f"{numbers.target(kpi.target, unit) if kpi.target else '':<9}"
         bounds = f"{numbers.interval(kpi.low, kpi.high, unit):<17}"
         runs = f"{numbers.sparkline([point.value for point in kpi.points], 6):<6} {kpi.runs:>3}"
-        start = f"{_MARK.get(kpi.status, '·')} {_cut(label, name_width):<{name_width}}{value} {limit}"
+        name = numbers.cut_middle(numbers.printable(label), name_width)
+        start = f"{_MARK.get(kpi.status, '·')} {name:<{name_width}}{value} {limit}"
         verdict = kpi.status if kpi.target else ""
         line = next(
             (
@@ -148,6 +151,70 @@ def _items(page: _Page, report: Report, top: int) -> None:
         page.wrapped(f"{len(items) - top} more: hubscope report --format html --open", indent="   ", style="dim")
 
 
+def _breakdown(page: _Page, report: Report) -> None:
+    """Where the time goes: per service, at most `SPENDERS` rows a list."""
+    if not report.breakdown:
+        return
+    page.heading("Where the time goes")
+    for number, breakdown in enumerate(report.breakdown):
+        if number:
+            page.lines.append("")
+        page.wrapped(outline.breakdown_title(breakdown), indent="  ", style="bold")
+        if breakdown.startup is not None:
+            _startup(page, outline.shortened_imports(breakdown.startup, SPENDERS))
+        for spending in outline.spendings(breakdown, SPENDERS):
+            _spending(page, spending)
+        if breakdown.startup is None and not breakdown.operations.rows:
+            page.wrapped("no start and no operation of it was received", indent="  ", style="dim")
+
+
+def _startup(page: _Page, startup: StartupTime) -> None:
+    page.lines.append("")
+    page.wrapped(outline.startup_title(startup), indent="  ")
+    width = page.width - 2 - 30
+    if startup.phases:
+        page.lines.append(page.paint(f"  {'phase':<{width}}{'time':>9}{'share':>8}", "dim"))
+        for phase in startup.phases:
+            label = _label(phase.phase, width)
+            page.lines.append(f"  {label}{numbers.quantity(phase.duration, 's'):>9}{numbers.share(phase.share):>8}")
+    if startup.imports:
+        page.lines.append(page.paint(f"  {'import':<{width}}{'itself':>9}{'in all':>9}  used early", "dim"))
+        for entry in startup.imports:
+            own, whole = (numbers.quantity(seconds, "s") for seconds in (entry.self_time, entry.cumulative))
+            page.lines.append(f"  {_label(entry.module, width)}{own:>9}{whole:>9}  {outline.used(entry)}")
+        if startup.imports_others:
+            label = _label(outline.others_label(startup.imports_others, "import"), width)
+            page.lines.append(f"  {label}{numbers.quantity(startup.imports_others_self_time, 's'):>9}")
+
+
+def _spending(page: _Page, spending: outline.Spending) -> None:
+    """One list as a table. The name gives way first, then the percentiles; calls and totals never do."""
+    listing = spending.listing
+    percentiles = 18 if page.width >= 72 else 0
+    width = page.width - 26 - percentiles
+    page.lines.append("")
+
+    def line(name: str, calls: str, median: str, p95: str, total: str, part: str) -> str:
+        middle = f"{median:>9}{p95:>9}" if percentiles else ""
+        return f"  {_label(name, width)}{calls:>8}{middle}{total:>9}{part:>7}"
+
+    page.lines.append(page.paint(line(spending.title, "calls", "median", "p95", "total", "share"), "dim"))
+    for row in listing.rows:
+        median, p95, total = (numbers.quantity(seconds, "s") for seconds in (row.median, row.p95, row.total))
+        label = outline.row_label(row, spending.things)
+        page.lines.append(line(label, f"{row.calls:,}", median, p95, total, numbers.share(row.share)))
+    if listing.others:
+        label = outline.others_label(listing.others, spending.things)
+        total = numbers.quantity(listing.others_total, "s")
+        part = numbers.share(listing.others_total / listing.total if listing.total else 0.0)
+        page.lines.append(line(label, f"{listing.others_calls:,}", "", "", total, part))
+
+
+def _label(text: str, width: int) -> str:
+    """`text` as a table's first column: cut in its middle, filled up with spaces."""
+    return f"{numbers.cut_middle(numbers.printable(text), width - 1):<{width}}"
+
+
 def _saving(item: outline.Item) -> str:
     advice = item.recommendation
     if advice is None:
@@ -155,9 +222,8 @@ def _saving(item: outline.Item) -> str:
     predicted = advice.predicted
     now, then = numbers.quantity(predicted.now, predicted.unit), numbers.quantity(predicted.then, predicted.unit)
     text = f"{outline.saving(advice)} of {outline.metric_name(advice)}: {now} → {then}"
-    if predicted.saving_seconds_per_day is not None:
-        text += f"; {numbers.per_day(predicted.saving_seconds_per_day)}"
-    return text
+    in_all = outline.saving_worth(advice)
+    return f"{text}; {in_all}" if in_all else text
 
 
 def _where(advice: Recommendation, with_service: bool) -> str:

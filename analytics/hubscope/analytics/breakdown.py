@@ -1,0 +1,117 @@
+"""Where the time goes in one version of a service: its start, root operations, queries, vector searches and plugins.
+
+Nothing is judged here. What took most is listed, the rest is summed, so that the figures of a list add up.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Final
+
+from hubscope.analytics.model import Breakdown, ImportTime, PhaseTime, StartupTime, TimeList, TimeRow
+from hubscope.analytics.scope import Row, Scope
+
+SHOWN: Final = 8  # a list; what comes after the eighth seldom holds a tenth of the time
+
+
+def of(scope: Scope) -> Breakdown:
+    """The breakdown of a scope whose name is a version ('' where the resource names none)."""
+    data = scope.data
+    timed = data.rows("where_time_goes", service=scope.service, version=scope.name)
+    return Breakdown(
+        service=scope.service,
+        version=scope.name or None,
+        runs=len(scope.runs),
+        observed_for_seconds=sum(run.seconds for run in scope.runs),
+        startup=_startup(scope),
+        operations=listed(data.rows("root_operations_of_version", service=scope.service, version=scope.name)),
+        queries=listed([row for row in timed if row["kind"] == "query"]),
+        vector_searches=listed([row for row in timed if row["kind"] == "vector"]),
+        plugins=listed([row for row in timed if row["kind"] == "plugin"]),
+    )
+
+
+def listed(rows: Sequence[Row], shown: int = SHOWN) -> TimeList:
+    """Rows (name, detail, n, sum_s, median_s, p95_s), the dearest `shown` of them named."""
+    total = sum(row["sum_s"] for row in rows)
+    ordered = sorted(rows, key=lambda row: (-row["sum_s"], row["name"], row["detail"]))
+    # One more line takes the place that "1 more" would.
+    kept = ordered[: shown if len(ordered) > shown + 1 else shown + 1]
+    rest = ordered[len(kept) :]
+    return TimeList(
+        tuple(
+            TimeRow(
+                name=row["name"],
+                detail=row["detail"],
+                calls=row["n"],
+                total=row["sum_s"],
+                median=row["median_s"],
+                p95=row["p95_s"],
+                share=min(row["sum_s"] / total, 1.0) if total else 0.0,
+            )
+            for row in kept
+        ),
+        calls=sum(row["n"] for row in rows),
+        total=total,
+        others=len(rest),
+        others_calls=sum(row["n"] for row in rest),
+        others_total=sum(row["sum_s"] for row in rest),
+    )
+
+
+def _startup(scope: Scope) -> StartupTime | None:
+    """Starts that became interactive; where none did, those that ended with the process."""
+    every = scope.rows("startup")
+    starts = [row for row in every if row["ended_by"] != "exit"] or every
+    if not starts:
+        return None
+    took_s = statistics.median(row["duration_s"] for row in starts)
+    runs = {row["run"] for row in starts}
+    by_phase: dict[str, list[float]] = defaultdict(list)
+    for row in scope.rows("startup_phases"):
+        if row["run"] in runs:
+            by_phase[row["phase"]].append(row["sum_s"])
+    phases = [(name, statistics.median(values)) for name, values in by_phase.items()]
+    imports = _imports(scope, {row["trace_id"] for row in starts})
+    kept = imports[: SHOWN if len(imports) > SHOWN + 1 else SHOWN + 1]
+    rest = imports[len(kept) :]
+    return StartupTime(
+        starts=len(starts),
+        type=", ".join(sorted({row["type"] for row in starts} - {""})),
+        ended_by=", ".join(sorted({row["ended_by"] for row in starts} - {""})),
+        duration=took_s,
+        phases=tuple(
+            PhaseTime(name, seconds, min(seconds / took_s, 1.0) if took_s else 0.0)
+            for name, seconds in sorted(phases, key=lambda phase: (-phase[1], phase[0]))
+        ),
+        imports=tuple(kept),
+        imports_total=sum(i.self_time for i in imports),
+        imports_others=len(rest),
+        imports_others_self_time=sum(i.self_time for i in rest),
+    )
+
+
+def _imports(scope: Scope, traces: set[str]) -> list[ImportTime]:
+    """Every recorded import of these starts, by self time."""
+    rows = [row for row in scope.rows("startup_imports") if row["trace_id"] in traces]
+    below: dict[tuple[str, str], float] = defaultdict(float)
+    for row in rows:
+        below[row["trace_id"], row["parent_span_id"]] += row["duration_s"]
+    by_module: dict[str, list[tuple[float, Row]]] = defaultdict(list)
+    for row in rows:
+        own_s = max(row["duration_s"] - below.get((row["trace_id"], row["span_id"]), 0.0), 0.0)
+        by_module[row["module"]].append((own_s, row))
+    found = []
+    for module, seen in by_module.items():
+        used = {row["used"] for _, row in seen}
+        found.append(
+            ImportTime(
+                module=module,
+                self_time=statistics.median(own_s for own_s, _ in seen),
+                cumulative=statistics.median(row["duration_s"] for _, row in seen),
+                used_before_interactive={"true": True, "false": False}.get(used.pop()) if len(used) == 1 else None,
+            )
+        )
+    return sorted(found, key=lambda i: (-i.self_time, i.module))
