@@ -156,6 +156,8 @@ def _measured_function(plugin: _Plugin, function: Callable[..., Any]) -> Callabl
         finally:
             call.pause()
             call.finish(error)
+        if result is None:  # by far the most frequent answer
+            return None
         if inspect.iscoroutine(result):
             return _awaited(plugin, result)
         # Datasette's way to answer later: `async def inner(): …; return inner`.
