@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any, Final
 
@@ -21,11 +21,16 @@ from hubscope.analytics.fetch import fetch
 from hubscope.errors import ConfigError
 from hubscope.semconv import HOT_COLUMNS
 
+# Answers of at most so many rows are kept: a report asks one KPI's query for its value, its comparison and its trend,
+# of each version anew. The lake's snapshot does not change under a connection.
+KEPT_ROWS: Final = 10_000
+
 # What a bound text means "any" with: NULL would need engine-specific casts.
 ANY: Final = "*"
 
 _ATTR = re.compile(r"\battr\(\s*(\w+\.)?(?:Span|Resource|Log)?Attributes\s*,\s*'([^']+)'\s*\)")
 _HAS_ATTR = re.compile(r"\bhas_attr\(\s*(\w+\.)?(?:Span|Resource|Log)?Attributes\s*,\s*'([^']+)'\s*\)")
+_ATTR_BOUND = re.compile(r"\battr\(\s*(?:\w+\.)?(?:Span|Resource|Log)?Attributes\s*,\s*\$(\w+)\s*\)")
 _TS_NS = re.compile(r"\bts_ns\(\s*(\w+\.)?(Timestamp|TimeUnix|StartTimeUnix)\s*\)")
 _BIND = re.compile(r"\$(\w+)")
 _COMMENT = re.compile(r"--[^\n]*")
@@ -67,6 +72,12 @@ def for_lake(sql: str) -> str:
     return _TS_NS.sub(lambda match: f"{match.group(1) or ''}{match.group(2).removesuffix('Unix')}UnixNano", sql)
 
 
+def _named(match: re.Match[str], bound: Mapping[str, Any]) -> str:
+    """`attr(m, $key)` with a key that has a column spelled out, so that the column is read and not the map."""
+    key = bound[match.group(1)]
+    return match.group(0).replace("$" + match.group(1), f"'{key}'") if key in HOT_COLUMNS else match.group(0)
+
+
 def binds_of(sql: str) -> tuple[str, ...]:
     """The names of the values that `sql` binds, without `$`, in order of appearance."""
     return tuple(dict.fromkeys(_BIND.findall(_COMMENT.sub("", sql))))
@@ -77,19 +88,30 @@ class Engine:
     """Runs shipped queries on one connection."""
 
     connection: duckdb.DuckDBPyConnection
+    _kept: dict[tuple[Any, ...], list[dict[str, Any]]] = dataclasses.field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def rows(self, name: str, **values: Any) -> list[dict[str, Any]]:
         """All rows of a shipped query as dicts. `values` may hold more names than the query binds."""
         return self.run(source(name), **values)
 
     def run(self, sql: str, **values: Any) -> list[dict[str, Any]]:
-        """All rows of `sql`, written as the shipped files are. ConfigError where a value it binds is missing."""
-        return list(self._run(sql, values))
+        """All rows of `sql`, written as the shipped files are. ConfigError where a value it binds is missing.
 
-    def _run(self, sql: str, values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        Asked again with the same values the same rows are returned: they are not to be changed.
+        """
         wanted = binds_of(sql)
         missing = [name for name in wanted if name not in values]
         if missing:
             raise ConfigError(f"the query needs a value for {', '.join('$' + name for name in missing)}")
-        columns, rows = fetch(self.connection, for_lake(sql), {name: values[name] for name in wanted})
-        yield from (dict(zip(columns, row, strict=True)) for row in rows)
+        bound = {name: values[name] for name in wanted}
+        key = (sql, *bound.items())
+        if key not in self._kept:
+            named = _ATTR_BOUND.sub(lambda match: _named(match, bound), sql)
+            columns, found = fetch(self.connection, for_lake(named), {n: bound[n] for n in binds_of(named)})
+            rows = [dict(zip(columns, row, strict=True)) for row in found]
+            if len(rows) > KEPT_ROWS:
+                return rows
+            self._kept[key] = rows
+        return self._kept[key]

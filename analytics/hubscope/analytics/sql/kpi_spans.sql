@@ -17,7 +17,7 @@ FROM (
         coalesce(attr(ResourceAttributes, 'service.instance.id'), '') AS run,
         StatusCode AS status,
         CASE WHEN $value = 'duration' THEN signed(Duration) / 1e9 ELSE attr_f(SpanAttributes, $value) END AS value,
-        attr(SpanAttributes, $value) AS text_value
+        CASE WHEN $value = 'duration' THEN NULL ELSE attr(SpanAttributes, $value) END AS text_value
     FROM otel_traces
     WHERE ServiceName = $service AND ts_ns(Timestamp) >= $since_ns AND ts_ns(Timestamp) < $until_ns
         /* feed */
