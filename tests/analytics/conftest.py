@@ -32,6 +32,7 @@ class Span:
     status: str = "Unset"
     attributes: dict[str, Any] = dataclasses.field(default_factory=dict)
     span_id: str = ""
+    service: RunBuilder | None = None  # the run of another service that this span and those inside it belong to
 
 
 def span(name: str, ms: float, *children: Span, at_ms: float | None = None, **options: Any) -> Span:
@@ -117,7 +118,7 @@ class RunBuilder:
         attributes = spec.attributes
         self.lake.rows[lake_schema.TRACES].append(
             {
-                **self._common(start_ns, attributes),
+                **(spec.service or self)._common(start_ns, attributes),
                 "Timestamp": start_ns // 1000,
                 "TimestampUnixNano": start_ns,
                 "TraceId": trace_id,
@@ -137,7 +138,7 @@ class RunBuilder:
         cursor = start_ns
         for child in spec.children:
             begin = cursor if child.at_ms is None else start_ns + round(child.at_ms * 1e6)
-            self._place(trace_id, child, span_id, begin)
+            (spec.service or self)._place(trace_id, child, span_id, begin)
             cursor = begin + round(child.ms * 1e6)
 
     def event(self, name: str, trace_id: str = "", span_id: str = "", **attributes: Any) -> None:
@@ -177,6 +178,13 @@ class RunBuilder:
     def sum(self, metric: str, value: float, at_s: float = 0.0, temporality: int = 2, **attributes: Any) -> None:
         row = self._number(metric, value, at_s, attributes)
         self.lake.rows[lake_schema.SUM].append({**row, "AggregationTemporality": temporality, "IsMonotonic": True})
+
+    def histogram(self, metric: str, counts: list[int], bounds: list[float], total: float, **attributes: Any) -> None:
+        """One cumulative point of a histogram with explicit bounds, as other SDKs send it (no minimum, no maximum)."""
+        row = self._number(metric, 0.0, 0.0, attributes)
+        del row["Value"]
+        more = {"Count": sum(counts), "Sum": total, "BucketCounts": counts, "ExplicitBounds": bounds}
+        self.lake.rows[lake_schema.HISTOGRAM].append({**row, **more, "AggregationTemporality": 2})
 
     def _common(self, time_ns: int, attributes: dict[str, Any]) -> dict[str, Any]:
         everything = {**self.resource, **attributes}

@@ -51,6 +51,17 @@ def wrapped(queries: int, ms: float, name: str = "get_memory m") -> Describe:
     return describe
 
 
+def loop(body: int, times: int, ms: float) -> Describe:
+    """A loop whose body asks `body` different queries, after one that lists."""
+
+    def describe(lake: Any, run: Any, chance: random.Random) -> None:
+        texts = [f"SELECT c{i} FROM t{i} WHERE id = ?" for i in range(body)]
+        items = [lake.query(text, ms if i == 0 else 0.1, f"t{i}") for _ in range(times) for i, text in enumerate(texts)]
+        run.trace(lake.span("task ask", 2000, lake.query("SELECT id FROM lists", 2, "lists"), *items))
+
+    return describe
+
+
 def one_query(ms: float, root_ms: float) -> Describe:
     def describe(lake: Any, run: Any, chance: random.Random) -> None:
         run.trace(lake.span("task browse", root_ms, lake.query("SELECT * FROM m ORDER BY x", ms, "m", rows=5)))
@@ -129,6 +140,8 @@ CASES: list[tuple[str, Describe, Describe]] = [
     ("n_plus_one", n_plus_one(5, 11), n_plus_one(4, 15)),
     ("n_plus_one", n_plus_one(30, 2), n_plus_one(30, 1.5)),
     ("n_plus_one", wrapped(6, 10), wrapped(6, 10, "load c")),
+    ("n_plus_one", loop(4, 20, 4), loop(5, 20, 4)),
+    ("n_plus_one", loop(2, 5, 11), loop(5, 1, 19)),
     ("slow_query", one_query(120, 150), one_query(90, 95)),
     ("slow_query", one_query(80, 150), one_query(40, 150)),
     ("slow_vector_search", vector(60), vector(45)),
@@ -165,6 +178,47 @@ def test_the_plans_own_finding_reads_well(lake: Any) -> None:
         assert part in finding.sentence
     (evidence,) = finding.evidence
     assert (len(evidence.parent_span_ids), len(evidence.cause_span_ids), len(evidence.offender_span_ids)) == (1, 1, 30)
+
+
+def test_a_loop_names_what_listed_its_items(lake: Any) -> None:
+    """In a loop of two queries the source is the listing before the loop, not the loop's other query."""
+    for _ in range(3):
+        loop(2, 20, 5)(lake, lake.run(), random.Random(1))
+    (finding,) = checked(lake.write()).bottlenecks
+    assert finding.facts["source_collection"] == "lists"
+    assert finding.facts["collection"] == "t0"
+    assert finding.facts["queries_each"] == 20
+
+
+def test_repeated_writes_are_told_to_use_one_transaction(lake: Any) -> None:
+    """Rows written one by one are not advised to be fetched in one query, and no saving is made up for them."""
+    for _ in range(3):
+        items = [lake.query("INSERT INTO m VALUES(?)", 3, "m", rows=None) for _ in range(40)]
+        lake.run().trace(lake.span("task keep", 130, *items))
+    made = checked(lake.write())
+    (finding,) = made.bottlenecks
+    assert "one transaction" in finding.sentence
+    assert "fetch" not in finding.sentence
+    assert not made.recommendations
+    assert any("one transaction instead" in n.what for n in made.could_not_judge)
+
+
+@pytest.mark.parametrize("at", ["callee", "edge"])
+def test_a_slow_callee_and_a_slow_way_to_it_are_told_apart(at: str, lake: Any) -> None:
+    """Where another service answers, its own time and the wait for it both lead to it, and the sentence says which."""
+    for version, more in (("1", 0), ("2", 80)):
+        for i in range(4):
+            run, other = lake.run(version), lake.run(version, service="store", instance=f"store-{version}{i}")
+            for _ in range(5):
+                answer = lake.span("GET /item", 20 + (more if at == "callee" else 0), kind="Server", at_ms=2)
+                answer.service = other
+                call = lake.span("GET", 25 + more, answer, kind="Client")
+                run.trace(lake.span("task ask", 40 + more + i / 10, lake.span("prepare", 5), call))
+    made = checked(lake.write(), service="hub")
+    (finding,) = [b for b in made.bottlenecks if b.detector == "regression"]
+    assert finding.facts["grew_most"] == "GET /item"
+    assert finding.facts["grew_most_service"] == "store"
+    assert ("waiting for" in finding.sentence) == (at == "edge")
 
 
 def test_fingerprints_do_not_depend_on_runs(new_lake: Any) -> None:
@@ -377,6 +431,17 @@ def test_plugin_overhead_is_read_by_run(lake: Any) -> None:
     (kpi,) = (k for k in checked(lake.write()).summary.kpis if k.name == "runtime.plugin_overhead")
     assert [point.value for point in kpi.points] == [pytest.approx(0.02), pytest.approx(0.03)]
     assert (kpi.runs, kpi.samples, kpi.status) == (2, 2, "pass")
+
+
+def test_explicit_histograms_feed_kpis(lake: Any) -> None:
+    """Frames and searches sent as histograms with explicit bounds, as other SDKs do, have values as others have."""
+    run = lake.run()
+    run.trace(lake.span("x", 1))
+    run.histogram("hub.ui.frame.duration", [0, 90, 10], [0.01, 0.02], 2.0)
+    run.histogram("hub.vector.search.duration", [0, 94, 6, 0], [0.01, 0.02, 0.04], 1.5)
+    values = {k.name: (k.value, k.samples) for k in checked(lake.write()).summary.kpis}
+    assert values["runtime.frame_rate"] == (pytest.approx(50.0), 100)
+    assert values["memory.vector_search_time"] == (pytest.approx(0.03), 100)
 
 
 def test_metrics_alone_have_a_report(lake: Any) -> None:

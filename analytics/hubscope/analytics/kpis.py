@@ -289,11 +289,12 @@ def _counts(scope: Scope, feed: Feed) -> dict[str, float]:
 
 
 def _histograms(scope: Scope, feed: Feed) -> dict[str, list[Row]]:
-    """Exponential histogram points by run; of a cumulative series only the last point of each start."""
-    kept: dict[tuple[str, str, int, int], Row] = {}
-    for row in _run_query(scope, "kpi_histograms", feed, metric=feed.metric):
-        time = row["time_ns"] if row["temporality"] == 1 else 0
-        kept[row["run"], row["series"], row["start_ns"], time] = row
+    """Histogram points of both kinds by run; of a cumulative series only the last point of each start."""
+    kept: dict[tuple[str, str, str, int, int], Row] = {}
+    for query in ("kpi_histograms", "kpi_explicit_histograms"):
+        for row in _run_query(scope, query, feed, metric=feed.metric):
+            time = row["time_ns"] if row["temporality"] == 1 else 0
+            kept[query, row["run"], row["series"], row["start_ns"], time] = row
     found: dict[str, list[Row]] = defaultdict(list)
     for row in kept.values():
         if row["n"]:
@@ -320,28 +321,46 @@ def _aggregate_histogram(aggregate: str, points: list[Row]) -> Measured | None:
 
 
 def _quantile(points: list[Row], q: float, lows: list[float], highs: list[float]) -> float:
-    """A quantile of merged exponential histograms: the middle of the bucket that holds its rank, in the data's range.
+    """A quantile of merged histograms: the middle of the bucket that holds its rank, in the data's range.
 
     OpenTelemetry metrics data model, "ExponentialHistogram": bucket i is (base**i, base**(i+1)], base = 2**(2**-scale);
     histograms of different scales merge at the coarsest.
     """
-    scale = min(p["scale"] for p in points)
+    exponential = [p for p in points if "scale" in p]
+    scale = min((p["scale"] for p in exponential), default=0)
     buckets: dict[int, int] = defaultdict(int)
     zeros = 0
-    for p in points:
+    for p in exponential:
         zeros += p["zero_count"] or 0
         for position, n in enumerate(p["bucket_counts"] or ()):
             buckets[((p["offset_index"] or 0) + position) >> (p["scale"] - scale)] += n
-    rank = q * (zeros + sum(buckets.values()))
-    seen: float = zeros
-    value = 0.0
-    for index in sorted(buckets):
-        if seen >= rank:
+    weights: dict[float, float] = defaultdict(float)
+    weights[0.0] += zeros
+    for index, n in buckets.items():
+        weights[2.0 ** ((index + 0.5) * 2.0**-scale)] += n
+    for p in points:
+        if "bounds" in p:
+            for position, n in enumerate(p["bucket_counts"] or ()):
+                weights[_middle(position, p["bounds"] or ())] += n
+    rank = q * sum(weights.values())
+    seen, value = 0.0, 0.0
+    for middle in sorted(weights):
+        if seen >= rank and seen:
             break
-        seen += buckets[index]
-        value = 2.0 ** ((index + 0.5) * 2.0**-scale)
+        if weights[middle]:
+            seen += weights[middle]
+            value = middle
     value = max(value, min(lows)) if lows else value
     return min(value, max(highs)) if highs else value
+
+
+def _middle(position: int, bounds: Sequence[float]) -> float:
+    """A value for an explicit bucket: its middle; the open ends stand at half the first and at the last bound."""
+    if not bounds:
+        return 0.0
+    if position == 0:
+        return bounds[0] / 2 if bounds[0] > 0 else bounds[0]
+    return bounds[-1] if position >= len(bounds) else (bounds[position - 1] + bounds[position]) / 2
 
 
 def all_of(scopes: Sequence[Scope], rules: Sequence[Rule]) -> tuple[Kpi, ...]:

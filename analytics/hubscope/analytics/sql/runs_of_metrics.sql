@@ -31,6 +31,16 @@ FROM (
     FROM otel_metrics_exponential_histogram
     WHERE ts_ns(TimeUnix) >= $since_ns AND ts_ns(TimeUnix) < $until_ns
     GROUP BY service, run, version
+    UNION ALL
+    SELECT
+        ServiceName AS service,
+        coalesce(attr(ResourceAttributes, 'service.instance.id'), '') AS run,
+        coalesce(attr(ResourceAttributes, 'service.version'), '') AS version,
+        min(ts_ns(TimeUnix)) AS first_ns,
+        max(ts_ns(TimeUnix)) AS last_ns
+    FROM otel_metrics_histogram
+    WHERE ts_ns(TimeUnix) >= $since_ns AND ts_ns(TimeUnix) < $until_ns
+    GROUP BY service, run, version
 ) AS seen
 WHERE $service = '*' OR service = $service
 GROUP BY service, run
