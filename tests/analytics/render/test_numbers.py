@@ -27,8 +27,9 @@ from hubscope.analytics.render import numbers
         (12.4 * 2**20, "By/h", "12.4 MiB/h"),
         (0.82, "1", "0.82"),
         (0.82, numbers.SHARE, "82 %"),
-        (1234567.0, "{row}", "1,234,567 row"),
-        (60.0, "{frame}/s", "60 frame/s"),
+        (1234567.0, "{row}", "1,234,567 rows"),
+        (60.0, "{frame}/s", "60 frames/s"),
+        (1.0, "{plugin}", "1 plugin"),
     ],
 )
 def test_quantities(value: float | None, unit: str, text: str) -> None:

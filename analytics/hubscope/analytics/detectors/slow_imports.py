@@ -97,21 +97,23 @@ def detect(scope: Scope) -> Outcome:
     if all(row["used"] == "" for row in imports):
         why = "whether a module was used before interactive was not recorded"
         return Outcome(not_judged=(NotJudged("imports at start", why),))
-    took_s = typical(starts, "duration_s")
+    interactive = [row for row in starts if row["ended_by"] != "exit"]
+    took_s = typical(interactive or starts, "duration_s")
     findings = []
     left_s = 0.0
     for group in unused(scope):
         cost_s = statistics.median(group.values.values())
         if cost_s >= IMPORT_FLOOR_S and cost_s >= IMPORT_SHARE * took_s:
-            findings.append(_finding(scope, group, cost_s, took_s))
+            findings.append(_finding(scope, group, cost_s, took_s, bool(interactive)))
         else:
             left_s += cost_s
     fine = Checked("other imports at start", f"those used by nothing take {duration(left_s)} together")
     return Outcome(tuple(findings), (fine,))
 
 
-def _finding(scope: Scope, group: Unused, cost_s: float, took_s: float) -> Bottleneck:
+def _finding(scope: Scope, group: Unused, cost_s: float, took_s: float, interactive: bool) -> Bottleneck:
     share = min(cost_s / took_s, 1.0)
+    end = "the application is interactive" if interactive else "the process ends"  # a start that never became so
     others = [package for package in group.packages if package != top_level(group.module)]
     along = f" (with {', '.join(others[:3])}{' and others' if len(others) > 3 else ''})" if others else ""
     return Bottleneck(
@@ -122,9 +124,9 @@ def _finding(scope: Scope, group: Unused, cost_s: float, took_s: float) -> Bottl
         operation=f"import {group.module}",
         sentence=(
             f"The start imports {group.module}{along} for {duration(cost_s)} of {duration(took_s)}, and nothing uses "
-            f"it before the application is interactive: import it where it is first needed."
+            f"it before {end}: import it where it is first needed."
         ),
-        impact=impact(scope, sum(group.values.values()), share, "startup.interactive"),
+        impact=impact(scope, sum(group.values.values()), share, "startup.interactive" if interactive else None),
         evidence=one_span(group.trace_id, group.span_id),
         version=scope.name or None,
         facts={"module": group.module, "packages": list(group.packages), "seconds": cost_s, "startup_s": took_s},

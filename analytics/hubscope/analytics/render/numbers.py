@@ -29,7 +29,7 @@ def quantity(value: float | None, unit: str) -> str:
     """`value` in `unit` (UCUM, as OpenTelemetry writes units) as a person says it; a dash where it is None.
 
     Seconds become ms or µs, bytes MiB (2^20, as the plan counts), `By/h` MiB/h; annotations such as `{row}` lose
-    their braces; `1` has no unit; `SHARE` is a part of one, said in percent.
+    their braces and are counted; `1` has no unit; `SHARE` is a part of one, said in percent.
     """
     if value is None:
         return UNKNOWN
@@ -48,7 +48,8 @@ def quantity(value: float | None, unit: str) -> str:
         return f"{digits(value * 100)} %"
     if base in ("1", ""):
         return digits(value) + suffix
-    return f"{digits(value)} {base.strip('{}')}{suffix}"
+    name = base.strip("{}")
+    return f"{digits(value)} {name}{'s' if base.startswith('{') and size != 1 else ''}{suffix}"
 
 
 def _long_time(seconds: float) -> str:

@@ -87,8 +87,8 @@ def _kpis(page: _Page, report: Report) -> None:
         return
     page.heading("KPIs")
     labels = [_kpi_label(kpi, len(report.services) > 1) for kpi in kpis]
-    # 56 columns go to mark, value, target, interval, sparkline, runs and verdict; what is left is the name's.
-    name_width = min(max(len(label) for label in labels), max(page.width - 56, 20))
+    # 57 columns go to mark, value, target, interval, sparkline, runs and verdict; what is left is the name's.
+    name_width = min(max(len(label) for label in labels), max(page.width - 57, 20))
     for kpi, label in zip(kpis, labels, strict=True):
         unit = outline.kpi_unit(kpi)
         value = f"{numbers.quantity(kpi.value, unit):>9}"
@@ -96,7 +96,7 @@ def _kpis(page: _Page, report: Report) -> None:
         bounds = f"{numbers.interval(kpi.low, kpi.high, unit):<17}"
         runs = f"{numbers.sparkline([point.value for point in kpi.points], 6):<6} {kpi.runs:>3}"
         name = numbers.cut_middle(numbers.printable(label), name_width)
-        start = f"{_MARK.get(kpi.status, '·')} {name:<{name_width}}{value} {limit}"
+        start = f"{_MARK.get(kpi.status, '·')} {name:<{name_width}} {value} {limit}"
         verdict = kpi.status if kpi.target else ""
         line = next(
             (
