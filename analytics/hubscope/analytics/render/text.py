@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from hubscope.analytics.model import Comparison, Kpi, Recommendation, Report, StartupTime
+from hubscope.analytics.model import Comparison, Recommendation, Report, StartupTime
 from hubscope.analytics.render import numbers, outline
 
 WIDTH = 80
@@ -86,16 +86,22 @@ def _kpis(page: _Page, report: Report) -> None:
     if not kpis:
         return
     page.heading("KPIs")
-    labels = [_kpi_label(kpi, len(report.services) > 1) for kpi in kpis]
+    several = len({kpi.service for kpi in kpis}) > 1
+    # Services stand in blocks: their names before each KPI's would leave no room for it.
+    kpis = tuple(sorted(kpis, key=lambda kpi: kpi.service or "")) if several else kpis
     # 57 columns go to mark, value, target, interval, sparkline, runs and verdict; what is left is the name's.
-    name_width = min(max(len(label) for label in labels), max(page.width - 57, 20))
-    for kpi, label in zip(kpis, labels, strict=True):
+    name_width = min(max(len(kpi.name) for kpi in kpis), max(page.width - 57, 20))
+    service: str | None = None
+    for kpi in kpis:
+        if several and kpi.service != service:
+            service = kpi.service
+            page.wrapped(service or "(no name)", indent="  ", style="bold")
         unit = outline.kpi_unit(kpi)
         value = f"{numbers.quantity(kpi.value, unit):>9}"
         limit = f"{numbers.target(kpi.target, unit) if kpi.target else '':<9}"
         bounds = f"{numbers.interval(kpi.low, kpi.high, unit):<17}"
         runs = f"{numbers.sparkline([point.value for point in kpi.points], 6):<6} {kpi.runs:>3}"
-        name = numbers.cut_middle(numbers.printable(label), name_width)
+        name = numbers.cut_middle(numbers.printable(kpi.name), name_width)
         start = f"{_MARK.get(kpi.status, '·')} {name:<{name_width}} {value} {limit}"
         verdict = kpi.status if kpi.target else ""
         line = next(
@@ -108,10 +114,6 @@ def _kpis(page: _Page, report: Report) -> None:
         )
         page.lines.append(page.paint(line, kpi.status if kpi.status == "fail" else ""))
     page.wrapped("value, target, 95 % interval over runs, each run, number of runs", indent="  ", style="dim")
-
-
-def _kpi_label(kpi: Kpi, with_service: bool) -> str:
-    return f"{kpi.service} {kpi.name}" if with_service and kpi.service else kpi.name
 
 
 def _cut(text: str, width: int) -> str:
