@@ -23,6 +23,7 @@ from hubscope.processors.rules import Kpi as Rule
 from hubscope.semconv import HUB_PLUGIN_ID, METRIC_PLUGIN_OVERHEAD
 
 _QUANTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+_SHARES: Final = ("ratio", "apdex")  # between 0 and 1, unless a rule counts more of one thing than of another
 _MARKER: Final = "/* feed */"
 
 
@@ -107,7 +108,12 @@ def _typical(rule: Rule, values: Sequence[float], samples: int) -> tuple[float, 
     value = float(np.median(values))
     interval = statistics.typical_interval(values)
     # The interval is Student's for the typical run; a median outside it (three uneven runs) widens it.
-    return value, (min(interval[0], value), max(interval[1], value)) if interval else None
+    if interval is None:
+        return value, None
+    low, high = min(interval[0], value), max(interval[1], value)
+    # Student's interval knows no bounds: a score of two uneven runs would reach to 121 %.
+    is_share = rule.aggregate in _SHARES and max(values) <= 1.0
+    return value, (max(low, 0.0), min(high, 1.0)) if is_share else (low, high)
 
 
 def _judge(rule: Rule, value: float, low: float | None, high: float | None, runs: int, samples: int) -> tuple[str, str]:
@@ -163,9 +169,13 @@ def _conditions(feed: Feed, attributes: str) -> tuple[str, dict[str, Any]]:
 
 def _run_query(scope: Scope, name: str, feed: Feed, **values: Any) -> list[Row]:
     attributes = "SpanAttributes" if name == "kpi_spans" else "Attributes"
+    data = scope.data
+    if "metric" in values:
+        sent = data.rows("metric_names", service=scope.service)
+        if not any(row["metric"] == values["metric"] for row in sent):
+            return []
     condition, bound = _conditions(feed, attributes)
     sql = source(name).replace(_MARKER, condition)
-    data = scope.data
     rows = data.engine.run(
         sql, service=scope.service, since_ns=data.since_ns, until_ns=data.until_ns, **values, **bound
     )

@@ -1,6 +1,7 @@
 """N+1 queries: at least five queries of one shape in a loop under one parent, together 50 ms or more.
 
-The loop's body may hold other queries (a comment's text, then its author). With the query that listed the items before them, or without one: a loop over a vector search's results is the same.
+The loop's body may hold other queries (a post's comments, then its author). With the query that listed the items before
+them, or without one: a loop over a vector search's results is the same.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
--- Runs of five or more consecutive queries of one shape under one parent, together $min_ns or more, and what came before.
+-- Five or more queries of one shape in a loop under one parent, together $min_ns or more, and what came before.
 -- Why: one query that lists, then one query for each item, is the most frequent way to lose time in a database. A
+-- loop's body may hold up to four queries: on average at most three others stand between two of the shape. A
 -- query wrapped in a span of its own (a memory operation, say) counts under the span around the wrapper, unless the
 -- wrapper is a cache's load: that is the cache's finding. Only traces
 -- in which one shape occurs often enough are looked at closely: the rest of the table is read once.
@@ -57,8 +58,7 @@ owned AS (
 numbered AS (
     SELECT
         owned.*,
-        row_number() OVER (PARTITION BY trace_id, owner_id ORDER BY start_ns, span_id) AS place,
-        row_number() OVER (PARTITION BY trace_id, owner_id, shape ORDER BY start_ns, span_id) AS place_in_shape
+        row_number() OVER (PARTITION BY trace_id, owner_id ORDER BY start_ns, span_id) AS place
     FROM owned
 ),
 islands AS (
@@ -66,8 +66,22 @@ islands AS (
         trace_id, owner_id, shape, max(run) AS run, max(collection) AS collection,
         min(place) AS first_place, count(*) AS n, sum(duration_ns) AS sum_ns
     FROM numbered
-    GROUP BY trace_id, owner_id, shape, signed(place) - signed(place_in_shape)
+    GROUP BY trace_id, owner_id, shape
     HAVING count(*) >= $min_count AND sum(duration_ns) >= $min_ns
+        AND signed(max(place)) - signed(min(place)) <= 4 * (signed(count(*)) - 1)
+),
+sources AS (
+    SELECT
+        islands.trace_id AS trace_id, islands.owner_id AS owner_id, islands.first_place AS first_place,
+        max(numbered.place) AS place
+    FROM islands
+    JOIN numbered
+        ON numbered.trace_id = islands.trace_id AND numbered.owner_id = islands.owner_id
+        AND numbered.place < islands.first_place AND numbered.place >= islands.first_place - 4
+    LEFT JOIN islands AS loops
+        ON loops.trace_id = numbered.trace_id AND loops.owner_id = numbered.owner_id AND loops.shape = numbered.shape
+    WHERE loops.trace_id IS NULL
+    GROUP BY islands.trace_id, islands.owner_id, islands.first_place
 ),
 sourced AS (
     SELECT
@@ -75,9 +89,11 @@ sourced AS (
         coalesce(source.shape, '') AS source_shape,
         coalesce(source.collection, '') AS source_collection
     FROM islands
+    LEFT JOIN sources
+        ON sources.trace_id = islands.trace_id AND sources.owner_id = islands.owner_id
+        AND sources.first_place = islands.first_place
     LEFT JOIN numbered AS source
-        ON source.trace_id = islands.trace_id AND source.owner_id = islands.owner_id
-        AND source.place = islands.first_place - 1
+        ON source.trace_id = sources.trace_id AND source.owner_id = sources.owner_id AND source.place = sources.place
 )
 SELECT
     sourced.run AS run,
