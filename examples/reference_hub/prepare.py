@@ -1,6 +1,6 @@
 """Makes the hub's data: the memories of this environment, their vectors, the index.
 
-    python -m reference_hub.prepare --data DIR [--memories 30000]
+    python -m reference_hub.prepare --data DIR [--memories 20000]
 
 Done once for an environment (about 15 s on two cores) and found again afterwards; `--copy-to` then makes a data folder
 for a hub to write to. What is made carries a stamp, and is made anew if the packages, the personas or the number asked
@@ -26,7 +26,7 @@ from reference_hub.memory_store import importance, tags_of
 from reference_hub.vector_index import VectorIndex
 
 STAMP_FILE = "prepared.json"
-MEMORIES = 30_000
+MEMORIES = 20_000
 FORMAT = 1  # changes when prepared data of an older version must not be used
 
 

@@ -32,10 +32,10 @@ DATASETTE_RUNS = 2
 @click.option(
     "--runs",
     "count",
-    type=click.IntRange(2, 50),
-    default=4,
+    type=click.IntRange(3, 50),
+    default=3,
     show_default=True,
-    help="Runs of each version of the hub. Two are the fewest that can be compared.",
+    help="Runs of each version of the hub. Three are the fewest that can be called better or worse.",
 )
 @click.option(
     "--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="How to write it."

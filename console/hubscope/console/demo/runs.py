@@ -31,7 +31,7 @@ QUERYABLE_DEADLINE_S: Final = 30.0  # the promise is 2 s; a busy machine takes l
 class Size:
     """How much each run does. The defaults fit the whole demo into 90 s on two cores."""
 
-    memories: int = 30_000
+    memories: int = 20_000
     questions: int = 6
     browses: int = 6
     additions: int = 4
