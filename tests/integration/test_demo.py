@@ -168,7 +168,7 @@ def test_interrupted_it_leaves_no_process_behind(demo: Path, tmp_path: Path, num
     log = tmp_path / "stderr.txt"
     with open(log, "wb") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "hubscope.console", "demo", "--keep", str(folder), "--runs", "2"],
+            [sys.executable, "-m", "hubscope.console", "demo", "--keep", str(folder), "--runs", "3"],
             stdout=subprocess.DEVNULL,
             stderr=errors,
             env=environment(demo),
