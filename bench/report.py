@@ -299,7 +299,7 @@ def main(arguments: list[str] | None = None) -> int:
             peak, bare_s = max(first["peak_mib"], second["peak_mib"]), in_a_process(BARE, folder)
             print(
                 f"| {count:,} | {size:,.0f} | {wrote_s:.1f} | {first_s:.1f} | {second_s:.1f} | "
-                f"{second['import_s']:.1f} | {peak:,.0f} | {count / second_s:,.0f} | {bare_s:.1f} |",
+                f"{second['import_s']:.1f} | {peak:,.0f} | {count / second_s:,.0f} | {bare_s:.2f} |",
                 flush=True,
             )
             # A report that is fast because it finds nothing would be no benchmark.

@@ -243,7 +243,11 @@ def test_fingerprints_do_not_depend_on_runs(new_lake: Any) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_same_program_twice_is_silent(seed: int, lake: Any) -> None:
-    """Two versions of one noisy program, healthy in every detector's eyes: no finding, nothing better or worse."""
+    """Two versions of one noisy program, healthy in every detector's eyes: no finding, nothing better or worse.
+
+    Six silent reports alone bound the rate of false alarms below 39 % only (binomial, 95 %); test_statistics bounds the
+    comparisons below 4 %. These hold the detectors to silence on noise.
+    """
     chance = random.Random(seed)
     for version in ("1", "2"):
         for _ in range(4):
