@@ -33,7 +33,7 @@ DATASETTE_RUNS = 2
     "--runs",
     "count",
     type=click.IntRange(3, 50),
-    default=3,
+    default=4,
     show_default=True,
     help="Runs of each version of the hub. Three are the fewest that can be called better or worse.",
 )
