@@ -176,7 +176,7 @@ def test_a_kpi_says_why_it_is_unknown(the_rules: rules.Rules) -> None:
     assert (cold.judge(2.9), cold.judge(3.0), cold.reason(3.0)) == ("pass", "fail", "")
     assert (cpu.judge(0.5), cpu.reason(0.5)) == ("unknown", "the plan sets no target for it")
     assert personas.judge(3.0) == "unknown"
-    assert "only 3 persona was asked for" in personas.reason(3.0)
+    assert "only 3 personas were asked for" in personas.reason(3.0)
     assert personas.judge(10.0) == "pass"
 
 
@@ -205,6 +205,14 @@ def test_wrong_quantities_are_refused(text: str, unit: str) -> None:
 
 
 def test_quantities_are_shown_as_people_write_them() -> None:
-    """With the prefix that fits."""
+    """With the prefix that fits, counted things in their plural, and no exponent."""
     shown = [show_quantity(*pair) for pair in ((0.012, "s"), (120 * 2**20, "By"), (0.38, "1"), (60.0, "{frame}/s"))]
-    assert shown == ["12 ms", "120 MiB", "38 %", "60 {frame}/s"]
+    assert shown == ["12 ms", "120 MiB", "38 %", "60 frames/s"]
+    counted = ((1.0, "{plugin}"), (15.0, "{plugin}"), (0.0, "{query}"), (10_000.0, "{data_point}"), (2.5, "{index}"))
+    assert [show_quantity(*pair) for pair in counted] == [
+        "1 plugin",
+        "15 plugins",
+        "0 queries",
+        "10,000 data points",
+        "2.5 indexes",
+    ]

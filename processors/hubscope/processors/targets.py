@@ -57,8 +57,15 @@ def parse_quantity(text: str, unit: str = "") -> float:
     return number * factor
 
 
+def plural(noun: str) -> str:
+    """`plugin` -> `plugins`, `query` -> `queries`, `index` -> `indexes`."""
+    if noun.endswith("y") and noun[-2:-1] not in tuple("aeiou"):
+        return f"{noun[:-1]}ies"
+    return f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
+
+
 def show_quantity(value: float, unit: str) -> str:
-    """A value with its unit as a person writes it: `120 MiB`, `31.2 s`, `38 %`, `12 ms`."""
+    """A value with its unit as a person writes it: `120 MiB`, `31.2 s`, `38 %`, `12 ms`, `15 plugins`, `60 frames/s`."""
     base, per = unit.partition("/")[::2]
     suffix = f"/{per}" if per else ""
     if base == "By":
@@ -72,7 +79,11 @@ def show_quantity(value: float, unit: str) -> str:
                 return f"{value / UNITS[name][1]:.3g} {'µs' if name == 'us' else name}{suffix}"
     if unit == "1":
         return f"{value * 100:.3g} %"
-    return f"{value:.4g} {unit.strip('{}') if base.startswith('{') and not per else unit}".rstrip()
+    number = f"{value:,.0f}" if value == round(value) or abs(value) >= 1000 else f"{value:.4g}"  # never 1e+04
+    if not base.startswith("{"):
+        return f"{number} {unit}".rstrip()
+    noun = base.strip("{}").replace("_", " ")
+    return f"{number} {noun if abs(value) == 1 else plural(noun)}{suffix}"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from hubscope.processors.targets import Target
+from hubscope.processors.targets import Target, plural
 
 UNKNOWN = "–"
 SHARE = "share"  # not a UCUM unit: a number of unit 1 whose target is in percent
@@ -48,8 +48,13 @@ def quantity(value: float | None, unit: str) -> str:
         return f"{digits(value * 100)} %"
     if base in ("1", ""):
         return digits(value) + suffix
-    name = base.strip("{}")
-    return f"{digits(value)} {name}{'s' if base.startswith('{') and size != 1 else ''}{suffix}"
+    name = base.strip("{}").replace("_", " ")
+    return f"{digits(value)} {plural(name) if base.startswith('{') and size != 1 else name}{suffix}"
+
+
+def axis_unit(unit: str) -> str:
+    """The unit that an axis' ticks are written in: what is counted (`{plugin}`) would not fit beside each."""
+    return "1" if unit.startswith("{") else unit
 
 
 def _long_time(seconds: float) -> str:
