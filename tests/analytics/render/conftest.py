@@ -119,6 +119,7 @@ def sample() -> model.Report:
         Impact(2160.0, 0.71, "ux.task_completion_time"),
         (Evidence("b" * 32, (f"{1:016x}",), (f"{4:016x}",), offenders),),
         "1",
+        "resolved",
         {"queries": 60, "seconds": 0.3},
     )
     slow_import = model.Bottleneck(
@@ -131,6 +132,18 @@ def sample() -> model.Report:
         Impact(None, 0.22, "startup.cold", 2.6, 41.0, "observed for 41 s only: a rate a day is stated from 3600 s on"),
         (Evidence("a" * 32, (f"{1:016x}",), (), (f"{10:016x}",)),),
         "1",
+        "resolved",
+    )
+    slow_query = model.Bottleneck(
+        "slow_query:reference-hub:SELECT memories",
+        "slow_query",
+        "medium",
+        "reference-hub",
+        "task open_persona",
+        "The query 'SELECT memories' in task open_persona takes 55 ms for 50 rows: look for a missing index.",
+        Impact(360.0, 0.13, "ux.task_completion_time"),
+        (Evidence("a" * 32, (f"{3:016x}",), (), (f"{20:016x}",)),),
+        "2",
     )
     plugin = model.Bottleneck(
         "plugin_over_quota:reference-hub:summarizer",
@@ -141,9 +154,30 @@ def sample() -> model.Report:
         "Plugin summarizer | <b>on_open</b> used 14 % of a CPU, over the 10 % a standard plugin may use.",
         Impact(None, None, None, reason="how much time it costs was not measured"),
         (Evidence("b" * 32, (f"{1:016x}",), (), (f"{5:016x}",)),),
-        "1",
+        "2",
     )
     recommendations = (
+        model.Recommendation(
+            "index:memories",
+            (slow_query.fingerprint,),
+            "Index memories(persona_id)",
+            "SELECT memories in task open_persona",
+            model.Predicted(
+                "task.duration",
+                "s",
+                0.14,
+                0.09,
+                0.05,
+                0.04,
+                0.06,
+                "Timed on a copy of the database: 55 ms before, 5 ms after.",
+                {"task": "open_persona"},
+                330.0,
+            ),
+            "EXPLAIN QUERY PLAN shows SEARCH instead of SCAN.",
+            "reference-hub",
+            "2",
+        ),
         model.Recommendation(
             "batch:tags",
             (n_plus_one.fingerprint,),
@@ -164,6 +198,7 @@ def sample() -> model.Report:
             "hubscope compare 1 2, then look at task.duration of open_persona.",
             "reference-hub",
             "1",
+            "resolved",
         ),
         model.Recommendation(
             "lazy:chart_suite",
@@ -188,6 +223,7 @@ def sample() -> model.Report:
             "hubscope compare 1 2, then look at startup.cold.",
             "reference-hub",
             "1",
+            "resolved",
         ),
     )
     comparisons = (
@@ -258,7 +294,7 @@ def sample() -> model.Report:
         window=model.Window(STARTS[0], f"{DAY}T10:48:00+00:00"),
         services=("reference-hub",),
         summary=model.Summary(
-            "2 of 6 targets are missed; the largest saving on offer is 290 ms of each open_persona.",
+            "2 of 6 targets are missed; the largest saving on offer is 50 ms of each open_persona.",
             4,
             2,
             3,
@@ -318,7 +354,7 @@ def sample() -> model.Report:
             model.Trend("startup.cold", {}, 0.0, -0.01, 0.01, "s/day", 10, "flat"),
             model.Trend("task.duration", {}, None, None, None, "s/day", 2, "unknown", (), "two runs are too few"),
         ),
-        bottlenecks=(n_plus_one, slow_import, plugin),
+        bottlenecks=(slow_query, plugin, n_plus_one, slow_import),
         recommendations=recommendations,
         comparisons=comparisons,
         ledger=model.Ledger(

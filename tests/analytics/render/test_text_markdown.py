@@ -51,9 +51,22 @@ def test_colour_is_asked_for(report: model.Report) -> None:
 
 def test_markdown_from_telemetry_stays_text(report: model.Report) -> None:
     """Names with Markdown or HTML in them are shown as they are, and no table row is broken by a pipe."""
-    nasty = dataclasses.replace(report.bottlenecks[2], sentence="a | b <img src=x> [x](http://evil) `c`\nd")
-    rendered = markdown.render(dataclasses.replace(report, bottlenecks=(*report.bottlenecks[:2], nasty)))
+    nasty = dataclasses.replace(report.bottlenecks[1], sentence="a | b <img src=x> [x](http://evil) `c`\nd")
+    rendered = markdown.render(dataclasses.replace(report, bottlenecks=(*report.bottlenecks[2:], nasty)))
     assert "a \\| b \\<img src=x\\> \\[x\\](http://evil) \\`c\\` d" in rendered
+
+
+def test_what_is_mended_stands_below_what_is_open(report: model.Report) -> None:
+    """Resolved findings have their own heading after the open ones, with the version when all have the same."""
+    for rendered in (text.render(report), markdown.render(report)):
+        titles = ("What to change", "Index memories(", "over the 10 %", "Mended since version 1", "Fetch the tags")
+        places = [rendered.replace("\\", "").index(title) for title in titles]
+        assert places == sorted(places)
+    two = dataclasses.replace(report.bottlenecks[2], version="0")
+    mixed = dataclasses.replace(report, bottlenecks=(*report.bottlenecks[:2], two, report.bottlenecks[3]))
+    assert "Mended in a later version" in text.render(mixed)
+    mended = dataclasses.replace(report, bottlenecks=report.bottlenecks[2:], recommendations=report.recommendations[1:])
+    assert "What to change" not in text.render(mended)
 
 
 def test_what_has_no_value_is_never_zero(report: model.Report) -> None:

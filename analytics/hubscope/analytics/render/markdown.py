@@ -68,11 +68,14 @@ def _kpis(report: Report) -> str:
 
 
 def _items(report: Report, top: int) -> str:
-    blocks = ["### What to change, largest predicted saving first"]
+    blocks = []
     items = outline.items(report)
-    if not items:
-        return ""
+    mended = [item for item in items if item.is_resolved]
     for number, item in enumerate(items[:top], start=1):
+        if mended and item is mended[0]:
+            blocks.append(f"### {_text(outline.mended_title(mended))}")
+        elif number == 1:
+            blocks.append("### What to change, largest predicted saving first")
         advice = item.recommendation
         findings = [f"{_text(finding.sentence)}" for finding in item.findings]
         if advice is None:

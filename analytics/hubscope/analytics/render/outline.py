@@ -128,7 +128,8 @@ def used(entry: ImportTime) -> str:
 
 
 def items(report: Report) -> tuple[Item, ...]:
-    """Recommendations with their findings, largest saving first, then the findings that none stands for."""
+    """What is open before what is mended; in each, recommendations with their findings, largest saving first, then
+    the findings that none stands for."""
     by_fingerprint = {finding.fingerprint: finding for finding in report.bottlenecks}
     ledger = {entry.fingerprint: entry for entry in report.ledger.entries if entry.observed is not None}
     advised = [
@@ -139,7 +140,14 @@ def items(report: Report) -> tuple[Item, ...]:
     ]
     covered = {fingerprint for advice in report.recommendations for fingerprint in advice.for_}
     rest = [Item(None, (finding,), None) for finding in report.bottlenecks if finding.fingerprint not in covered]
-    return (*advised, *rest)
+    return tuple(sorted((*advised, *rest), key=lambda item: item.is_resolved))
+
+
+def mended_title(items: Sequence[Item]) -> str:
+    """The heading above resolved items: `Mended since version 1`, where all were found on one version."""
+    versions = {finding.version for item in items for finding in item.findings}
+    version = versions.pop() if len(versions) == 1 else None
+    return f"Mended since {_group(version)}" if version else "Mended in a later version"
 
 
 def judged_kpis(report: Report) -> tuple[Kpi, ...]:

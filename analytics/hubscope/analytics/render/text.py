@@ -125,9 +125,13 @@ def _items(page: _Page, report: Report, top: int) -> None:
     items = outline.items(report)
     if not items:
         return
-    page.heading("What to change, largest predicted saving first")
+    mended = [item for item in items if item.is_resolved]
     for number, item in enumerate(items[:top], start=1):
-        if number > 1:
+        if mended and item is mended[0]:
+            page.heading(outline.mended_title(mended))
+        elif number == 1:
+            page.heading("What to change, largest predicted saving first")
+        else:
             page.lines.append("")
         advice = item.recommendation
         first = f"{number}. "
@@ -234,7 +238,7 @@ def _where(advice: Recommendation, with_service: bool) -> str:
 
 def _evidence(item: outline.Item) -> str:
     trace = next((e.trace_id for finding in item.findings for e in finding.evidence), None)
-    severity = f"{item.severity}{', resolved' if item.is_resolved else ''}; " if item.findings else ""
+    severity = f"{item.severity}; " if item.findings else ""
     return f"{severity}hubscope trace {trace}" if trace else severity.rstrip("; ")
 
 
