@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -124,7 +125,8 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def hubscope(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """`hubscope("report", "--lake", …)`: calls the command line in this process, with its output caught."""
-    for name in ("HUBSCOPE_LAKE", "HUBSCOPE_DEBUG", "HUBSCOPE_RULES", "OTEL_EXPORTER_OTLP_ENDPOINT", "NO_COLOR"):
+    ours = [name for name in os.environ if name.startswith("HUBSCOPE_")]
+    for name in (*ours, "OTEL_EXPORTER_OTLP_ENDPOINT", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
 
     def call(*arguments: object, **extra: Any) -> Result:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 import pytest
@@ -145,6 +146,18 @@ def test_a_closed_pipe_is_quiet() -> None:
     assert process.stderr.read() == b""
     assert process.wait(30) == 141
     process.stderr.close()
+
+
+def test_the_collector_reads_the_configuration_that_the_environment_names(hubscope: Hubscope, tmp_path: Path) -> None:
+    """`hubscope collect` takes HUBSCOPE_CONFIG where no --config is given, and --config where both are."""
+    (tmp_path / "wrong.toml").write_text("lakes = 1\n")
+    (tmp_path / "good.toml").write_text("")
+    named = {"HUBSCOPE_CONFIG": str(tmp_path / "wrong.toml")}
+    by_environment = hubscope("collect", "--check", "--lake", tmp_path / "lake", env=named)
+    assert by_environment.exit_code == 2
+    assert "lakes: there is no such key" in by_environment.stderr
+    by_flag = hubscope("collect", "--check", "--lake", tmp_path / "lake", "--config", tmp_path / "good.toml", env=named)
+    assert by_flag.exit_code == 0, by_flag.stderr
 
 
 @pytest.mark.parametrize(

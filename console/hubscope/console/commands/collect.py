@@ -37,7 +37,9 @@ from hubscope.console.options import LAKE_ENV, default_lake, example
 @click.option(
     "--rules", envvar="HUBSCOPE_RULES", metavar="FILE", help="TOML file that overlays the shipped KPIs and quotas."
 )
-@click.option("--config", metavar="FILE", help="Configuration file, YAML or TOML. Flags win over it.")
+@click.option(
+    "--config", envvar="HUBSCOPE_CONFIG", metavar="FILE", help="Configuration file, YAML or TOML. Flags win over it."
+)
 @click.option("--check", is_flag=True, help="Validate the configuration, print every error, and leave.")
 @click.option(
     "--insecure", is_flag=True, help="Listen beyond this machine without TLS or tokens: say that it is meant."
