@@ -184,33 +184,6 @@ def percentile_interval(
     return float(low), float(high)
 
 
-def run_bootstrap(
-    runs: Sequence[Sequence[float] | Floats],
-    q: float,
-    *,
-    confidence: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Interval for the median over runs of each run's `q`-th quantile: runs are drawn first, then spans within them."""
-    if not runs or any(len(run) == 0 for run in runs):
-        raise ValueError("every run needs a sample")
-    rng = np.random.default_rng(seed)
-    arrays = [np.sort(np.asarray(run, dtype=np.float64)) for run in runs]
-    values = np.empty(resamples)
-    for i in range(resamples):
-        picks = rng.integers(0, len(arrays), len(arrays))
-        quantiles = []
-        for pick in picks:
-            x = arrays[pick]
-            n = len(x)
-            rank = min(max(q * n + 0.5, 1.0), float(n))
-            quantiles.append(x[min(int(rng.beta(rank, n - rank + 1) * n), n - 1)])
-        values[i] = np.median(quantiles)
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
-
-
 @dataclasses.dataclass(frozen=True)
 class Slope:
     slope: float

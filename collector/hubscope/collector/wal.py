@@ -209,11 +209,6 @@ class SegmentWriter:
         """The number of the segment that the next record goes into."""
         return self._number
 
-    @property
-    def open_bytes(self) -> int:
-        """Bytes in the open segment, all of them on disk."""
-        return self._size_bytes
-
     def append(self, records: Sequence[Record]) -> None:
         """Write the records and make them durable: when this returns, they survive the machine's loss of power.
 
