@@ -298,10 +298,10 @@ def errors() -> str:
 
     meanings = {
         "DONE": "done",
-        "ANSWER_IS_NO": "the answer is no: a check failed, or findings stand above the threshold asked for",
+        "ANSWER_IS_NO": "the answer is no: `hubscope doctor` found something that does not work",
         "USAGE": "wrong usage or configuration",
-        "COULD_NOT_JUDGE": "could not judge: too few runs",
-        "UNREADABLE": "the lake or a file cannot be read",
+        "UNREADABLE": "the lake, a file or a destination cannot be read or written",
+        "BUG": "a bug: the message says how to report it",
         "INTERRUPTED": "interrupted",
     }
     exits = {name.removeprefix("EXIT_"): value for name, value in vars(module).items() if name.startswith("EXIT_")}
@@ -311,7 +311,6 @@ def errors() -> str:
             f"exit codes without a meaning in docs/generate.py, or the reverse: {', '.join(sorted(unsaid))}"
         )
     codes = [(str(value), meanings[name]) for name, value in sorted(exits.items(), key=lambda pair: pair[1])]
-    codes.append((str(module.status_of(RuntimeError()).exit_code), "a bug: the message says how to report it"))
     kinds = [
         (code(kind.__name__), (kind.__doc__ or "").split("\n\n")[0], str(s.exit_code), str(s.http), str(s.grpc))
         for kind, s in module.STATUS_OF

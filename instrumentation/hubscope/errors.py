@@ -70,29 +70,29 @@ class Status(NamedTuple):
     grpc: int
 
 
-# Ordered from the most derived to the base: the first that matches is the answer.
-STATUS_OF: tuple[tuple[type[BaseException], Status], ...] = (
-    (ConfigError, Status(2, 400, 9)),  # FAILED_PRECONDITION
-    (BadInputError, Status(4, 400, 3)),  # INVALID_ARGUMENT
-    (RetryableError, Status(4, 503, 14)),  # UNAVAILABLE
-    (PermanentError, Status(4, 500, 13)),  # INTERNAL
-    (LakeError, Status(4, 500, 13)),
-    (HubscopeError, Status(4, 500, 13)),
-    (KeyboardInterrupt, Status(130, 503, 1)),  # CANCELLED
-)
-
 # Exit codes of the command line, as docs/reference lists them.
 EXIT_DONE = 0
 EXIT_ANSWER_IS_NO = 1
 EXIT_USAGE = 2
-EXIT_COULD_NOT_JUDGE = 3
 EXIT_UNREADABLE = 4
-EXIT_INTERRUPTED = 130
+EXIT_BUG = 70  # EX_SOFTWARE of BSD's sysexits
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+
+# Ordered from the most derived to the base: the first that matches is the answer.
+STATUS_OF: tuple[tuple[type[BaseException], Status], ...] = (
+    (ConfigError, Status(EXIT_USAGE, 400, 9)),  # FAILED_PRECONDITION
+    (BadInputError, Status(EXIT_UNREADABLE, 400, 3)),  # INVALID_ARGUMENT
+    (RetryableError, Status(EXIT_UNREADABLE, 503, 14)),  # UNAVAILABLE
+    (PermanentError, Status(EXIT_UNREADABLE, 500, 13)),  # INTERNAL
+    (LakeError, Status(EXIT_UNREADABLE, 500, 13)),
+    (HubscopeError, Status(EXIT_UNREADABLE, 500, 13)),
+    (KeyboardInterrupt, Status(EXIT_INTERRUPTED, 503, 1)),  # CANCELLED
+)
 
 
 def status_of(error: BaseException) -> Status:
-    """The statuses that stand for `error`; a bug (any other exception) is 500 / INTERNAL / exit 70."""
+    """The statuses that stand for `error`; a bug (any other exception) is 500 / INTERNAL / EXIT_BUG."""
     for kind, status in STATUS_OF:
         if isinstance(error, kind):
             return status
-    return Status(70, 500, 13)
+    return Status(EXIT_BUG, 500, 13)
