@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from hubscope.collector import settings as collector_settings
 from hubscope.collector import values
-from hubscope.collector.settings import CollectorSettings, Forward, Limits, Security, from_json, load
+from hubscope.collector.settings import CollectorSettings, Limits, Security, from_json, load
 from hubscope.collector.values import Address
 from hubscope.errors import ConfigError, status_of
+from hubscope.exporters.forward import ForwardConfig
 
 
 def problems_of(tmp_path: Path, name: str, content: str, **more: Any) -> tuple[str, ...]:
@@ -57,8 +58,8 @@ def test_yaml_and_toml_say_the_same(tmp_path: Path) -> None:
     assert from_yaml == from_toml
     assert from_yaml.flush_interval_s == 0.25
     assert from_yaml.forward == (
-        Forward("otlp-127.0.0.1-14317", "http://127.0.0.1:14317"),
-        Forward("far", "https://far.example/otlp", (("x-key", "abc"),)),
+        ForwardConfig("otlp-127.0.0.1-14317", "http://127.0.0.1:14317"),
+        ForwardConfig("far", "https://far.example/otlp", (("x-key", "abc"),)),
     )
 
 
@@ -180,7 +181,7 @@ def test_settings_survive_the_way_to_another_process(tmp_path: Path) -> None:
         lake="/l",
         state_dir="/s",
         grpc=Address("::1", 1),
-        forward=(Forward("a", "http://b:1", (("k", "v"),)),),
+        forward=(ForwardConfig("a", "http://b:1", (("k", "v"),)),),
         limits=Limits(log_size_bytes=1),
         security=Security(bearer_tokens=("t",), insecure=True),
     )

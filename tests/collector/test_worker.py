@@ -21,8 +21,9 @@ from deltalake import DeltaTable
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from hubscope.collector.settings import CollectorSettings, Forward, Limits
+from hubscope.collector.settings import CollectorSettings, Limits
 from hubscope.collector.wal import Record, SegmentWriter, Signal, sealed_segments
+from hubscope.exporters.forward import ForwardConfig
 from hubscope.lake_schema import EXPONENTIAL_HISTOGRAM, GAUGE, SCHEMAS, TRACES
 from hubscope.semconv import METRIC_KPI, METRIC_PLUGIN_OVERHEAD
 
@@ -349,7 +350,7 @@ def plugin_calls(count: int) -> Record:
 
 def test_what_arrived_and_what_was_derived_is_forwarded(lab: Lab, destination: Destination) -> None:
     """A destination gets every span, and the derived points as OTLP, the same that stand in the lake."""
-    lab.settings = replace(lab.settings, forward=(Forward("there", destination.url),))
+    lab.settings = replace(lab.settings, forward=(ForwardConfig("there", destination.url),))
     worker = _started(lab)
     lab.add(spans_request("a", "b"))
     lab.add(plugin_calls(3))
@@ -370,7 +371,7 @@ def test_what_arrived_and_what_was_derived_is_forwarded(lab: Lab, destination: D
 def test_a_destination_that_is_down_delays_nobody(lab: Lab, destination: Destination) -> None:
     """The lake has everything while a destination refuses; when it is back, also after a restart, it gets the rest."""
     destination.status = 503
-    lab.settings = replace(lab.settings, forward=(Forward("there", destination.url),), stop_grace_s=1.0)
+    lab.settings = replace(lab.settings, forward=(ForwardConfig("there", destination.url),), stop_grace_s=1.0)
     worker = _started(lab)
     for number in range(3):
         lab.add(spans_request(f"s{number}"))
@@ -390,7 +391,10 @@ def test_a_destination_that_stays_down_is_bounded(lab: Lab, destination: Destina
     """Where more waits for a destination than half of the log, the oldest is passed over and counted."""
     destination.status = 503
     lab.settings = replace(
-        lab.settings, forward=(Forward("there", destination.url),), limits=Limits(log_size_bytes=400), stop_grace_s=1.0
+        lab.settings,
+        forward=(ForwardConfig("there", destination.url),),
+        limits=Limits(log_size_bytes=400),
+        stop_grace_s=1.0,
     )
     worker = _started(lab)
     for number in range(6):

@@ -19,6 +19,7 @@ from hubscope.collector import values
 from hubscope.collector.config_file import read_config
 from hubscope.collector.values import MIB_BYTES, Address
 from hubscope.errors import ConfigError
+from hubscope.exporters.forward import ForwardConfig
 
 DEFAULT_GRPC: Final = Address("127.0.0.1", 4317)
 DEFAULT_HTTP: Final = Address("127.0.0.1", 4318)
@@ -48,16 +49,6 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Forward:
-    """One OTLP destination. http(s)://host:4317 and grpc(s):// mean gRPC; any other http(s) URL means OTLP/HTTP."""
-
-    name: str
-    url: str
-    headers: tuple[tuple[str, str], ...] = ()
-    timeout_s: float = 10.0
-
-
-@dataclass(frozen=True)
 class CollectorSettings:
     """Everything the collector's processes are told, and all of it."""
 
@@ -66,7 +57,7 @@ class CollectorSettings:
     grpc: Address = DEFAULT_GRPC
     http: Address = DEFAULT_HTTP
     telemetry: Address = DEFAULT_TELEMETRY
-    forward: tuple[Forward, ...] = ()
+    forward: tuple[ForwardConfig, ...] = ()
     rules_path: str | None = None
     flush_interval_s: float = 0.5  # age at which a segment goes to the worker: one lake transaction each
     segment_size_bytes: int = 16 * MIB_BYTES  # or its size, whichever comes first
@@ -90,7 +81,7 @@ def from_json(text: str) -> CollectorSettings:
     for key in ("grpc", "http", "telemetry"):
         raw[key] = Address(*raw[key])
     raw["forward"] = tuple(
-        Forward(**{**f, "headers": tuple((name, value) for name, value in f["headers"])}) for f in raw["forward"]
+        ForwardConfig(**{**f, "headers": tuple((name, value) for name, value in f["headers"])}) for f in raw["forward"]
     )
     raw["limits"] = Limits(**raw["limits"])
     lists = {key: tuple(value) for key, value in raw["security"].items() if isinstance(value, list)}
@@ -204,7 +195,7 @@ def _read(key: Key, value: Any, where: str, found: dict[str, Any], problems: lis
 
 def _build(
     found: dict[str, Any],
-    destinations: tuple[Forward, ...],
+    destinations: tuple[ForwardConfig, ...],
     default_lake: str | None,
     stop_without_leases: bool,
     problems: list[str],
@@ -279,7 +270,7 @@ def _contradictions(settings: CollectorSettings) -> list[str]:
     return problems
 
 
-def _file_destinations(raw: Any, problems: list[str]) -> list[Forward]:
+def _file_destinations(raw: Any, problems: list[str]) -> list[ForwardConfig]:
     if raw is None:
         return []
     if not isinstance(raw, list):
@@ -291,7 +282,7 @@ def _file_destinations(raw: Any, problems: list[str]) -> list[Forward]:
         "headers": values.headers,
         "timeout": values.positive_duration,
     }
-    destinations: list[Forward] = []
+    destinations: list[ForwardConfig] = []
     for index, entry in enumerate(raw):
         path = f"{FORWARD}[{index}]"
         if isinstance(entry, str):
@@ -313,21 +304,21 @@ def _file_destinations(raw: Any, problems: list[str]) -> list[Forward]:
             problems.append(f"{path}.url: must be given")
         if "url" in read:
             destinations.append(
-                Forward(
+                ForwardConfig(
                     name=read.get("name", destination_name(read["url"])),
                     url=read["url"],
                     headers=read.get("headers", ()),
-                    timeout_s=read.get("timeout", Forward.timeout_s),
+                    timeout_s=read.get("timeout", ForwardConfig.timeout_s),
                 )
             )
     return destinations
 
 
-def _flag_destinations(urls: tuple[str, ...], problems: list[str]) -> list[Forward]:
-    destinations: list[Forward] = []
+def _flag_destinations(urls: tuple[str, ...], problems: list[str]) -> list[ForwardConfig]:
+    destinations: list[ForwardConfig] = []
     for url in urls:
         try:
-            destinations.append(Forward(destination_name(values.otlp_url(url)), url))
+            destinations.append(ForwardConfig(destination_name(values.otlp_url(url)), url))
         except ValueError as error:
             problems.append(f"--forward: {error}")
     return destinations

@@ -119,12 +119,12 @@ class Worker:
             "kpis": list(self.kpis.values()),
         }
 
-    def _forward_delivery(self, forward: Any) -> ForwardDelivery:
+    def _forward_delivery(self, forward: ForwardConfig) -> ForwardDelivery:
         cursor = Cursor(self.state_dir, forward.name)
         if not cursor.exists:  # a new destination gets what comes from now on
             cursor.advance(self.processed)
         return ForwardDelivery(
-            ForwardExporter(ForwardConfig(forward.name, forward.url, forward.headers, forward.timeout_s)),
+            ForwardExporter(forward),
             cursor,
             self.stop,
             self.settings.wal_dir,

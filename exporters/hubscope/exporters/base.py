@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from hubscope.processors.batch import Batch
+from hubscope.errors import RetryableError
+
+if TYPE_CHECKING:  # it needs Arrow, and the collector's front, which reads an exporter's settings, does without
+    from hubscope.processors.batch import Batch
 
 
 class RecordLike(Protocol):
@@ -30,3 +33,8 @@ class Exporter(Protocol):
     def name(self) -> str: ...
     def export(self, batch: Batch, records: Sequence[RecordLike]) -> None: ...
     def close(self) -> None: ...
+
+
+def retryable(message: str, retry_after_s: float = 1.0) -> RetryableError:
+    """The destination is not to be had now."""
+    return RetryableError(message, "is it running, and reachable from here?", retry_after_s)

@@ -8,15 +8,16 @@ Delivery is at least once: a crash in the middle of a segment sends a part of it
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlsplit
 
-from hubscope.errors import ConfigError, PermanentError, RetryableError
-from hubscope.exporters.base import RecordLike
-from hubscope.processors.batch import Batch
+from hubscope.errors import ConfigError, PermanentError
+
+if TYPE_CHECKING:  # for the reason that base.py gives
+    from hubscope.exporters.base import RecordLike
+    from hubscope.processors.batch import Batch
 
 # gRPC servers take 4 MiB unless told otherwise (Jaeger and the stock Collector keep that), so merging stops below it.
 MAX_REQUEST_BYTES: Final = 3 << 20
@@ -126,16 +127,6 @@ def transport(config: ForwardConfig) -> Transport:
 
     address = f"{host}:{port or (443 if secure else 80)}"
     return HttpTransport(address, secure, parts.path.rstrip("/"), config.headers, config.timeout_s)
-
-
-def compressed(body: bytes) -> bytes:
-    """Level 1: telemetry shrinks to a tenth at any level, and this one costs a fifth of the default's time."""
-    return gzip.compress(body, 1, mtime=0)
-
-
-def retryable(message: str, retry_after_s: float = 1.0) -> RetryableError:
-    """The destination is not to be had now."""
-    return RetryableError(message, "is it running, and reachable from here?", retry_after_s)
 
 
 def _partial_success(signal: int, answer: bytes) -> tuple[int, str]:

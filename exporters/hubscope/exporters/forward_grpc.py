@@ -9,7 +9,7 @@ from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untype
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # ships no types
 
 from hubscope.errors import PermanentError
-from hubscope.exporters.forward import retryable
+from hubscope.exporters.base import retryable
 
 _METHODS: Final = {
     1: "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
