@@ -106,6 +106,91 @@ def test_plots_are_named_for_those_who_cannot_see_them(page: Page) -> None:
             assert (attributes["href"] or "")[1:] in ids
 
 
+def _section(text: str, name: str) -> str:
+    return text.partition(f'<section id="{name}"')[2].partition("</section>")[0]
+
+
+def test_kpis_are_missed_cards_then_lines_then_what_has_no_verdict(report: model.Report) -> None:
+    """A missed KPI is a card, a met one a line, the rest lies folded with its reason; each has its plot or none."""
+    kpis = _section(html.render(report), "kpis")
+    cards, _, lines = kpis.partition('<div class="card klines">')
+    lines, _, folded = lines.partition('<details class="card fold-card">')
+    assert cards.count('<article class="card kpi">') == report.summary.failed
+    for kpi in report.summary.kpis:
+        where = {"fail": cards, "pass": lines}.get(kpi.status, folded)
+        assert kpi.name in where
+        if kpi.status == "unknown":
+            assert kpi.reason in folded
+    measured = [kpi for kpi in report.summary.kpis if kpi.points]
+    assert kpis.count('class="plot"') == len(measured)
+    assert kpis.count('class="spark"') == len([kpi for kpi in measured if kpi.status != "fail"])
+
+
+def test_many_services_stay_readable(report: model.Report) -> None:
+    """With more met KPIs than a screen holds, each service is folded to one line that says how it fares."""
+    services = tuple(f"service-{i:02d}" for i in range(12))
+    summary = dataclasses.replace(
+        report.summary,
+        kpis=tuple(dataclasses.replace(kpi, service=name) for name in services for kpi in report.summary.kpis),
+    )
+    kpis = _section(html.render(dataclasses.replace(report, services=services, summary=summary)), "kpis")
+    assert kpis.count('<article class="card kpi">') == html.MISSED_CARDS
+    assert kpis.count('<details class="kgroup">') == len(services)
+    missed, met = (sum(k.status == status for k in report.summary.kpis) for status in ("fail", "pass"))
+    assert f"{missed} missed, {met} met" in kpis
+    assert kpis.count(f"{missed} missed, {met} met") == len(services) - html.MISSED_CARDS // missed
+    Page(kpis)
+
+
+def test_what_is_mended_is_calm_and_last(report: model.Report) -> None:
+    """Resolved findings stand folded under their own heading, saving beside prediction; no open one stands there."""
+    findings = _section(html.render(report), "findings")
+    still_open, _, mended = findings.partition("Mended since version 1")
+    for finding in report.bottlenecks:
+        text = " ".join(str(finding.sentence).replace("<", "&lt;").replace(">", "&gt;").replace("'", "&#39;").split())
+        assert text in (mended if finding.status == "resolved" else still_open)
+        assert text not in (still_open if finding.status == "resolved" else mended)
+    assert "saved 610 ms, predicted 520 ms" in mended
+    assert "not as predicted" in mended
+    assert "<details open" not in mended
+    assert mended.count("</article>") == 0
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _contrast(one: str, other: str) -> float:
+    low, high = sorted((_luminance(one), _luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_text_and_bars_stand_out_in_light_and_dark(report: model.Report) -> None:
+    """WCAG 2.1 AA: text at least 4.5 to 1 on each ground it stands on (1.4.3), bars 3 to 1 on a card (1.4.11)."""
+    schemes = re.findall(r":root \{(.*?)\}", html.render(report).partition("@media print")[0], re.DOTALL)
+    assert len(schemes) == 2
+    for scheme in schemes:
+        colour = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", scheme))
+        pairs = [(t, g) for t in ("ink", "soft", "accent", "good", "bad", "warn") for g in ("page", "card", "wash")]
+        pairs += [(t, f"{t}-wash") for t in ("good", "bad", "warn")]
+        assert [(t, g) for t, g in pairs if _contrast(colour[t], colour[g]) < 4.5] == []
+        bars = ("query", "vector", "plugin", "import", "phase", "other")
+        assert [bar for bar in bars if _contrast(colour[bar], colour["card"]) < 3] == []
+
+
+def test_the_critical_path_is_told_without_colour(report: model.Report) -> None:
+    """It is a thin line of its own below a span's bar, and said aloud where the bar is described."""
+    text = html.render_trace(report.traces[0])
+    rows = re.findall(r'<svg class="lane" role="img" aria-label="([^"]*)">(.*?)</svg>', text, re.DOTALL)
+    assert rows
+    assert {", on the critical path" in label for label, _ in rows} == {True, False}
+    for label, drawn in rows:
+        heights = {(float(y), float(h)) for y, h in re.findall(r'<rect [^>]*y="([\d.]+)" height="([\d.]+)"', drawn)}
+        assert len(heights) == (2 if ", on the critical path" in label else 1)
+
+
 def test_an_empty_report_is_a_page(empty_report: model.Report) -> None:
     """With nothing to show there is the verdict alone."""
     page = Page(html.render(empty_report))
@@ -186,6 +271,14 @@ def test_ticks_cover_the_values(low: float, high: float) -> None:
     assert ticks[0] <= low
     assert ticks[-1] >= high * 0.999999
     assert 2 <= len(ticks) <= 7
+
+
+def test_counted_things_are_not_named_at_each_tick(report: model.Report) -> None:
+    """Beside an axis there is no room for `15 plugins`: the number alone stands there."""
+    kpi = dataclasses.replace(report.summary.kpis[0], name="scale.plugins", unit="{plugin}", target=">= 1000")
+    drawn = str(plots.kpi_plot(kpi))
+    assert "plugin" not in "".join(re.findall(r"<text[^>]*>([^<]*)", drawn))
+    assert "plugins" in drawn
 
 
 def test_bytes_are_ticked_in_round_mebibytes() -> None:

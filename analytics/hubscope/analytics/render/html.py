@@ -17,6 +17,8 @@ from hubscope.analytics.render import numbers, outline, plots, waterfall
 
 EMBED_HEIGHT_PX: Final = 720
 SPENDERS: Final = 8  # rows of each list of where the time goes
+MISSED_CARDS: Final = 6  # two rows of cards; further missed KPIs are lines, so that the advice stays near the top
+OPEN_LINES: Final = 12  # lines of KPIs from which each service is folded to a summary
 _CATEGORIES: Final = ("query", "vector", "plugin", "import", "phase", "other")
 
 
@@ -65,6 +67,11 @@ class FindingView:
 def render(report: Report) -> str:
     """The whole document. Everything from telemetry is escaped; the policy in its head forbids every request."""
     told, rest = outline.told_comparisons(report)
+    known = outline.judged_kpis(report)
+    cards = tuple(kpi for kpi in known if kpi.status == "fail")[:MISSED_CARDS]
+    judged = tuple(kpi for kpi in known if kpi.status in ("fail", "pass") and kpi not in cards)
+    unjudged_kpis = tuple(kpi for kpi in report.summary.kpis if kpi.status not in ("fail", "pass"))
+    items = outline.items(report)
     moving = tuple(trend for trend in report.trends if trend.verdict in ("rising", "falling"))
     css = _css()
     return (
@@ -75,8 +82,13 @@ def render(report: Report) -> str:
             css=Markup(css),
             policy=_policy(css),
             looked_at=outline.scope(report),
-            kpis=outline.judged_kpis(report),
-            items=[_item(item) for item in outline.items(report)],
+            cards=cards,
+            kpi_groups=outline.kpi_groups(report, judged),
+            groups_open=len(judged) <= OPEN_LINES,
+            unjudged_kpis=unjudged_kpis,
+            unjudged_groups=outline.kpi_groups(report, unjudged_kpis),
+            items=[_item(item) for item in items],
+            mended_title=outline.mended_title([item for item in items if item.is_resolved]),
             worst_trace=lambda item: _worst_trace(report, item["source"]),
             levels=lambda item: _levels(item["source"]),
             told=told,
@@ -148,6 +160,7 @@ def _environment() -> jinja2.Environment:
         trend_plot=_trend_plot,
         kpi_unit=outline.kpi_unit,
         kpi_plot=plots.kpi_plot,
+        sparkline=plots.sparkline,
         change_lane=plots.change_lane,
         ledger_lane=plots.ledger_lane,
         meter=plots.meter,
@@ -189,7 +202,17 @@ def _item(item: outline.Item) -> dict[str, Any]:
         "severity": item.severity,
         "observed": item.observed,
         "is_resolved": item.is_resolved,
+        "outcome": _outcome(item),
     }
+
+
+def _outcome(item: outline.Item) -> str:
+    """What a mended item came to, in the few words of its summary line."""
+    entry = item.observed
+    if entry is None or entry.observed is None:
+        return "no longer seen"
+    observed, predicted = (numbers.quantity(value, entry.unit) for value in (entry.observed, entry.predicted))
+    return f"saved {observed}, predicted {predicted}"
 
 
 def _worst_trace(report: Report, item: outline.Item) -> TraceView | None:

@@ -157,6 +157,33 @@ def judged_kpis(report: Report) -> tuple[Kpi, ...]:
     return tuple(sorted(known, key=lambda kpi: order.get(kpi.status, 2)))
 
 
+@dataclass(frozen=True)
+class KpiGroup:
+    """The KPIs of one service that stand together."""
+
+    service: str
+    kpis: tuple[Kpi, ...]
+
+    @property
+    def summary(self) -> str:
+        """`2 missed, 8 met`; empty where none of them was judged."""
+        counted = ((sum(kpi.status == status for kpi in self.kpis), name) for status, name in _STATUSES)
+        return ", ".join(f"{number} {name}" for number, name in counted if number)
+
+
+_STATUSES = (("fail", "missed"), ("pass", "met"))
+
+
+def kpi_groups(report: Report, kpis: Sequence[Kpi]) -> tuple[KpiGroup, ...]:
+    """`kpis` by service, in the report's order of services; those that no service sent come last."""
+    order = {service: i for i, service in enumerate(report.services)}
+    named = sorted({kpi.service or "" for kpi in kpis}, key=lambda s: (not s, order.get(s, len(order)), s))
+    return tuple(
+        KpiGroup(name or "sent by no service", tuple(kpi for kpi in kpis if (kpi.service or "") == name))
+        for name in named
+    )
+
+
 def kpi_unit(kpi: Kpi) -> str:
     """The unit a KPI is shown in: a share where its target is in percent, so that both are said alike."""
     return numbers.SHARE if kpi.unit == "1" and kpi.target and kpi.target.rstrip().endswith("%") else kpi.unit

@@ -11,6 +11,8 @@ from hubscope.analytics.model import Comparison, Kpi, LedgerEntry, RunValue
 from hubscope.analytics.render import numbers, outline
 
 WIDTH, HEIGHT = 340, 128
+SPARK_WIDTH, SPARK_HEIGHT = 96, 22
+SPARK_POINTS = 32  # 3 px each
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 24
 
 
@@ -66,7 +68,7 @@ def run_plot(points: Sequence[RunValue], unit: str, limit: float | None, label: 
                 _LEFT, WIDTH - _RIGHT, y(tick), y(tick)
             )
         )
-        text = numbers.quantity(tick, unit) if tick else "0"
+        text = numbers.quantity(tick, numbers.axis_unit(unit)) if tick else "0"
         parts.append(
             Markup('<text class="tick" x="{}" y="{}" text-anchor="end">{}</text>').format(
                 _LEFT - 6, y(tick) + 3.5, text
@@ -93,6 +95,46 @@ def run_plot(points: Sequence[RunValue], unit: str, limit: float | None, label: 
             )
         )
     parts.append(Markup("</svg>"))
+    return Markup("").join(parts)
+
+
+def sparkline(kpi: Kpi) -> Markup:
+    """The runs of a KPI as one line of text is high, on a scale from zero, the target as a dashed line where it fits.
+
+    Without points there is nothing to draw: empty.
+    """
+    if not kpi.points:
+        return Markup("")
+    unit = outline.kpi_unit(kpi)
+    limit = numbers.target_limit(kpi.target, unit)
+    points = kpi.points[-SPARK_POINTS:]
+    values = [point.value for point in points]
+    low, high = min(0.0, *values), max(values)
+    shown_limit = limit if limit is not None and limit <= 4 * high else None
+    top = max(high, shown_limit or high)
+    scale = (SPARK_HEIGHT - 6) / (top - low) if top > low else 0.0
+
+    def y(value: float) -> float:
+        return round(SPARK_HEIGHT - 3 - (value - low) * scale, 1)
+
+    step = SPARK_WIDTH / len(values)
+    xs = [round(step * (i + 0.5), 1) for i in range(len(values))]
+    label = f"{kpi.name} by run: " + ", ".join(numbers.quantity(value, unit) for value in values[-20:])
+    parts = [
+        Markup('<svg class="spark" viewBox="0 0 {} {}" role="img" aria-label="{}"><title>{}</title>').format(
+            SPARK_WIDTH, SPARK_HEIGHT, label, label
+        )
+    ]
+    if shown_limit is not None:
+        parts.append(
+            Markup('<line class="target" x1="0" x2="{}" y1="{}" y2="{}"/>').format(
+                SPARK_WIDTH, y(shown_limit), y(shown_limit)
+            )
+        )
+    if len(values) > 1:
+        line = " ".join(f"{x},{y(value)}" for x, value in zip(xs, values, strict=True))
+        parts.append(Markup('<polyline class="series" points="{}"/>').format(line))
+    parts.append(Markup('<circle class="point" cx="{}" cy="{}" r="2.6"/></svg>').format(xs[-1], y(values[-1])))
     return Markup("").join(parts)
 
 
