@@ -107,8 +107,8 @@ class Kpi:
             return self.unknown
         if self.target is None:
             return "the plan sets no target for it"
-        seen = show_quantity(value, self.unit)
-        return f"only {seen} {'was' if value == 1 else 'were'} asked for, so {self.target} was neither shown nor refuted"
+        seen = f"{show_quantity(value, self.unit)} {'was' if value == 1 else 'were'}"
+        return f"only {seen} asked for, so {self.target} was neither shown nor refuted"
 
 
 @dataclass(frozen=True)

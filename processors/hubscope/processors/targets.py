@@ -65,7 +65,7 @@ def plural(noun: str) -> str:
 
 
 def show_quantity(value: float, unit: str) -> str:
-    """A value with its unit as a person writes it: `120 MiB`, `31.2 s`, `38 %`, `12 ms`, `15 plugins`, `60 frames/s`."""
+    """A value with its unit as a person writes it: `120 MiB`, `31.2 s`, `38 %`, `15 plugins`, `60 frames/s`."""
     base, per = unit.partition("/")[::2]
     suffix = f"/{per}" if per else ""
     if base == "By":
