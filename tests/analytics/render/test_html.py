@@ -140,6 +140,9 @@ def test_many_services_stay_readable(report: model.Report) -> None:
     assert f"{missed} missed, {met} met" in kpis
     assert kpis.count(f"{missed} missed, {met} met") == len(services) - html.MISSED_CARDS // missed
     Page(kpis)
+    alone = dataclasses.replace(report.summary, kpis=report.summary.kpis * 5)
+    kpis = _section(html.render(dataclasses.replace(report, summary=alone)), "kpis")
+    assert 'class="kgroup"' not in kpis, "one service has nothing to be folded beside"
 
 
 def test_what_is_mended_is_calm_and_last(report: model.Report) -> None:

@@ -18,7 +18,7 @@ from hubscope.analytics.render import numbers, outline, plots, waterfall
 EMBED_HEIGHT_PX: Final = 720
 SPENDERS: Final = 8  # rows of each list of where the time goes
 MISSED_CARDS: Final = 6  # two rows of cards; further missed KPIs are lines, so that the advice stays near the top
-OPEN_LINES: Final = 12  # lines of KPIs from which each service is folded to a summary
+OPEN_LINES: Final = 12  # with more lines of KPIs than these, each of several services is folded to a summary
 _CATEGORIES: Final = ("query", "vector", "plugin", "import", "phase", "other")
 
 
@@ -71,6 +71,7 @@ def render(report: Report) -> str:
     cards = tuple(kpi for kpi in known if kpi.status == "fail")[:MISSED_CARDS]
     judged = tuple(kpi for kpi in known if kpi.status in ("fail", "pass") and kpi not in cards)
     unjudged_kpis = tuple(kpi for kpi in report.summary.kpis if kpi.status not in ("fail", "pass"))
+    kpi_groups = outline.kpi_groups(report, judged)
     items = outline.items(report)
     moving = tuple(trend for trend in report.trends if trend.verdict in ("rising", "falling"))
     css = _css()
@@ -83,8 +84,8 @@ def render(report: Report) -> str:
             policy=_policy(css),
             looked_at=outline.scope(report),
             cards=cards,
-            kpi_groups=outline.kpi_groups(report, judged),
-            groups_open=len(judged) <= OPEN_LINES,
+            kpi_groups=kpi_groups,
+            groups_open=len(kpi_groups) == 1 or len(judged) <= OPEN_LINES,
             unjudged_kpis=unjudged_kpis,
             unjudged_groups=outline.kpi_groups(report, unjudged_kpis),
             items=[_item(item) for item in items],
