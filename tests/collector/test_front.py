@@ -23,8 +23,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from prometheus_client.parser import text_string_to_metric_families
 
 from hubscope.collector import wal
+from hubscope.collector.addresses import Address
 from hubscope.collector.settings import CollectorSettings, Limits, Security
-from hubscope.collector.values import Address
 
 MIB = 1024 * 1024
 PROTOBUF = {"Content-Type": "application/x-protobuf"}

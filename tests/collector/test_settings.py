@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from hubscope.collector import settings as collector_settings
 from hubscope.collector import values
+from hubscope.collector.addresses import Address
 from hubscope.collector.settings import CollectorSettings, Limits, Security, from_json, load
-from hubscope.collector.values import Address
 from hubscope.errors import ConfigError, status_of
 from hubscope.exporters.forward import ForwardConfig
 

@@ -20,11 +20,11 @@ from click.testing import CliRunner
 
 from hubscope.collector import intake as intake_module
 from hubscope.collector import leases, supervisor, wal
+from hubscope.collector.addresses import Address
 from hubscope.collector.counters import Counters
 from hubscope.collector.intake import Intake
 from hubscope.collector.lock import hold
 from hubscope.collector.settings import CollectorSettings, Limits
-from hubscope.collector.values import Address
 from hubscope.collector.wal import SegmentWriter, Signal
 from hubscope.console.main import main
 from hubscope.errors import ConfigError, RetryableError

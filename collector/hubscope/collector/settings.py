@@ -16,14 +16,11 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from hubscope.collector import values
+from hubscope.collector.addresses import DEFAULT_GRPC, DEFAULT_HTTP, DEFAULT_TELEMETRY, Address
 from hubscope.collector.config_file import read_config
-from hubscope.collector.values import MIB_BYTES, Address
+from hubscope.collector.values import MIB_BYTES
 from hubscope.errors import ConfigError
 from hubscope.exporters.forward import ForwardConfig
-
-DEFAULT_GRPC: Final = Address("127.0.0.1", 4317)
-DEFAULT_HTTP: Final = Address("127.0.0.1", 4318)
-DEFAULT_TELEMETRY: Final = Address("127.0.0.1", 8888)
 
 
 @dataclass(frozen=True)

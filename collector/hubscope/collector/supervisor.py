@@ -22,9 +22,9 @@ from types import FrameType
 from typing import Any, Final
 
 from hubscope.collector import leases
+from hubscope.collector.addresses import Address
 from hubscope.collector.lock import hold
 from hubscope.collector.settings import CollectorSettings
-from hubscope.collector.values import Address
 from hubscope.collector.wal import sealed_segments
 from hubscope.errors import EXIT_DONE, ConfigError, LakeError
 

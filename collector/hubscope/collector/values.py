@@ -10,8 +10,10 @@ import ipaddress
 import math
 import os
 import re
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
+
+from hubscope.collector.addresses import Address
 
 MIB_BYTES: Final = 1024 * 1024
 
@@ -24,16 +26,6 @@ _DURATIONS_S: Final = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _NUMBER_AND_UNIT: Final = re.compile(r"\s*([+-]?\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
 
 T = TypeVar("T")
-
-
-class Address(NamedTuple):
-    """Where a socket listens. Port 0 lets the system choose."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def shown(value: Any) -> str:

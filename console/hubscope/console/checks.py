@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from hubscope.console.collector_link import Address, listening
+from hubscope.collector.addresses import Address
+from hubscope.console.collector_link import listening
 from hubscope.errors import HubscopeError
 
 OK, WARN, FAIL = "ok", "warn", "fail"

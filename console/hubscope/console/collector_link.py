@@ -7,31 +7,13 @@ import socket
 import urllib.error
 import urllib.request
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hubscope.collector.addresses import Address
+
 CONNECT_TIMEOUT_S = 0.5  # loopback answers in under a millisecond; half a second is a machine under load
 HEALTH_TIMEOUT_S = 2.0
-
-GRPC_PORT, HTTP_PORT, TELEMETRY_PORT = 4317, 4318, 8888
-
-
-@dataclass(frozen=True)
-class Address:
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """`HOST:PORT`, `[::1]:PORT` or `:PORT` (loopback). Raises ValueError with what is wrong."""
-        host, colon, port = text.strip().rpartition(":")
-        if not colon or not port.isdigit() or not 0 < int(port) < 65_536:
-            raise ValueError(f"{text!r} is not HOST:PORT with a port from 1 to 65535")
-        return cls(host.strip("[]") or "127.0.0.1", int(port))
 
 
 def listening(address: Address) -> bool:

@@ -8,12 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from hubscope.collector import values
+from hubscope.collector.addresses import DEFAULT_GRPC, DEFAULT_HTTP, DEFAULT_TELEMETRY, Address
 from hubscope.console.checks import FAIL, OK, WARN, Check
 from hubscope.console.collector_link import (
-    GRPC_PORT,
-    HTTP_PORT,
-    TELEMETRY_PORT,
-    Address,
     health,
     is_healthy,
     listening,
@@ -32,13 +30,13 @@ def ports(lake: str) -> Iterator[Check]:
     """Each usual port is free, or a hubscope collector has it."""
     state = state_dir(lake)
     ours = recorded(state) if state is not None else None
-    for port, flag in ((GRPC_PORT, "--grpc"), (HTTP_PORT, "--http"), (TELEMETRY_PORT, "--telemetry")):
-        address = Address("127.0.0.1", port)
+    for address, flag in ((DEFAULT_GRPC, "--grpc"), (DEFAULT_HTTP, "--http"), (DEFAULT_TELEMETRY, "--telemetry")):
+        port = address.port
         if not listening(address):
             yield Check(f"port {port}", OK, "free")
             continue
         who = owner(port) or "another process"
-        if ours is not None or health(Address("127.0.0.1", TELEMETRY_PORT)) is not None:
+        if ours is not None or health(DEFAULT_TELEMETRY) is not None:
             yield Check(f"port {port}", OK, f"a collector listens: {who}")
         else:
             remedy = f"stop it, or choose another port: hubscope collect {flag} 127.0.0.1:{port + 10_000}"
@@ -74,7 +72,7 @@ def telemetry_address(record: dict[str, object]) -> Address | None:
     addresses = record.get("addresses", record)
     text = addresses.get("telemetry") if isinstance(addresses, dict) else None
     try:
-        return Address.parse(str(text)) if text else None
+        return values.address(str(text)) if text else None
     except ValueError:
         return None
 

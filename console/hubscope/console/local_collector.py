@@ -17,8 +17,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from hubscope.collector import values
+from hubscope.collector.addresses import Address
 from hubscope.console import collector_link, lake_checks
-from hubscope.console.collector_link import Address
 from hubscope.errors import LakeError, MissingExtraError
 
 READY_DEADLINE_S: Final = 30.0  # imports of Arrow and gRPC take 1 to 3 s; a busy machine takes ten times that
@@ -80,7 +81,7 @@ def _own(lake: str, state: Path) -> Destination | None:
     addresses = record.get("addresses", {})
     for name, protocol in (("grpc", "grpc"), ("http", "http/protobuf")):
         address = addresses.get(name) if isinstance(addresses, dict) else None
-        if address and collector_link.listening(Address.parse(str(address))):
+        if address and collector_link.listening(values.address(str(address))):
             note = f"recording into {lake} by the collector on {address} (pid {record['pid']})"
             return Destination(note, f"http://{address}", protocol, state)
     return None

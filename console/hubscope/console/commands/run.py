@@ -9,15 +9,16 @@ from pathlib import Path
 
 import click
 
+from hubscope.collector import values
+from hubscope.collector.addresses import DEFAULT_GRPC, DEFAULT_HTTP, DEFAULT_TELEMETRY, Address
 from hubscope.console import child, local_collector, terminal
-from hubscope.console.collector_link import GRPC_PORT, HTTP_PORT, TELEMETRY_PORT, Address
 from hubscope.console.local_collector import Destination, Wanted
 from hubscope.console.options import example, lake_option, state_dir
 
 
 def _address(ctx: click.Context, param: click.Parameter, value: str) -> Address:
     try:
-        return Address.parse(value)
+        return values.address(value)
     except ValueError as error:
         raise click.BadParameter(str(error), ctx, param) from error
 
@@ -38,7 +39,7 @@ def _address(ctx: click.Context, param: click.Parameter, value: str) -> Address:
 @lake_option
 @click.option(
     "--grpc",
-    default=f"127.0.0.1:{GRPC_PORT}",
+    default=str(DEFAULT_GRPC),
     show_default=True,
     callback=_address,
     metavar="HOST:PORT",
@@ -46,7 +47,7 @@ def _address(ctx: click.Context, param: click.Parameter, value: str) -> Address:
 )
 @click.option(
     "--http",
-    default=f"127.0.0.1:{HTTP_PORT}",
+    default=str(DEFAULT_HTTP),
     show_default=True,
     callback=_address,
     metavar="HOST:PORT",
@@ -54,7 +55,7 @@ def _address(ctx: click.Context, param: click.Parameter, value: str) -> Address:
 )
 @click.option(
     "--telemetry",
-    default=f"127.0.0.1:{TELEMETRY_PORT}",
+    default=str(DEFAULT_TELEMETRY),
     show_default=True,
     callback=_address,
     metavar="HOST:PORT",
