@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import Result
@@ -84,6 +85,16 @@ def test_the_installation_is_checked_against_its_own_requirements() -> None:
     """Here everything is installed, so every group is complete."""
     found = list(checks.packages())
     assert [check.state for check in found] == [OK] * 4, found
+
+
+@pytest.mark.parametrize(("free_mib", "state"), [(255, FAIL), (256, WARN), (2303, WARN), (2304, OK)])
+def test_a_disk_is_full_where_the_collector_stops(
+    free_mib: int, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fails below what the collector leaves free, and is warned of while the log could grow down to that."""
+    monkeypatch.setattr(lake_checks.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free_mib * 2**20))
+    found = {check.what: check.state for check in lake_checks.lake(str(tmp_path))}
+    assert found["disk"] == state
 
 
 def test_the_log_and_dead_letters_are_counted(tmp_path: Path) -> None:

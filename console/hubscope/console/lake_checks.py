@@ -10,6 +10,7 @@ from typing import Final
 
 from hubscope.collector import values
 from hubscope.collector.addresses import DEFAULT_GRPC, DEFAULT_HTTP, DEFAULT_TELEMETRY, Address
+from hubscope.collector.values import MIB_BYTES
 from hubscope.console.checks import FAIL, OK, WARN, Check
 from hubscope.console.collector_link import (
     health,
@@ -21,8 +22,6 @@ from hubscope.console.collector_link import (
 from hubscope.console.options import is_url, state_dir
 from hubscope.errors import HubscopeError
 
-MIB: Final = 1024 * 1024
-DISK_LOW_MIB, DISK_FULL_MIB = 1024, 100  # the log alone may take 1 GiB; under 100 MiB not even a compaction fits
 BACKLOG_SEGMENTS: Final = 20  # a segment is half a second: ten seconds behind is no longer a hiccup
 
 
@@ -102,6 +101,8 @@ def lake(lake: str) -> Iterator[Check]:
 
 
 def _folder(folder: Path) -> Iterator[Check]:
+    from hubscope.collector.settings import Limits
+
     nearest = next((p for p in (folder, *folder.parents) if p.exists()), Path("/"))
     if not nearest.is_dir():
         yield Check(
@@ -112,10 +113,14 @@ def _folder(folder: Path) -> Iterator[Check]:
         yield Check(
             "lake", FAIL, f"{nearest} cannot be written by this user", "chown or chmod it, or name another lake"
         )
-    free_mib = shutil.disk_usage(nearest).free // MIB
+    limits = Limits()
+    free_bytes = shutil.disk_usage(nearest).free
     remedy = "make room, or put the lake on another disk with --lake"
-    state = FAIL if free_mib < DISK_FULL_MIB else WARN if free_mib < DISK_LOW_MIB else OK
-    yield Check("disk", state, f"{free_mib:,} MiB free at {nearest}", "" if state == OK else remedy)
+    if free_bytes < limits.free_disk_bytes:
+        state = FAIL  # the collector takes nothing
+    else:
+        state = WARN if free_bytes < limits.free_disk_bytes + limits.log_size_bytes else OK  # the log may grow so far
+    yield Check("disk", state, f"{free_bytes // MIB_BYTES:,} MiB free at {nearest}", "" if state == OK else remedy)
     if not folder.exists():
         yield Check("lake", OK, f"{folder} does not exist yet; the first data makes it")
 
@@ -126,7 +131,7 @@ def backlog(lake: str) -> Iterator[Check]:
     if state is None or not (state / "wal").is_dir():
         return
     segments = list((state / "wal").glob("*.wal"))
-    size_mib = sum(_size_bytes(path) for path in segments) / MIB
+    size_mib = sum(_size_bytes(path) for path in segments) / MIB_BYTES
     running = recorded(state) is not None
     text = f"{len(segments)} segments, {size_mib:.1f} MiB wait to be written"
     if segments and not running:
