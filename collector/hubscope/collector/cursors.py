@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from urllib.parse import quote
 
+from hubscope.collector.durable import write_durably
 from hubscope.errors import LakeError
 
 
@@ -35,19 +35,3 @@ class Cursor:
                 "write the number of the last segment that this exporter has into it (0 for none); the lake refuses"
                 " segments it has already, so a number too low costs time only",
             ) from error
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Replace a file's content: whoever reads it, also after a loss of power, sees all of the old or all of the new."""
-    fresh = path.with_name(f"{path.name}.new")
-    with open(fresh, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    if os.name != "nt":
-        fd = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from hubscope.collector.cursors import write_durably
+from hubscope.collector.durable import write_durably
 from hubscope.collector.wal import Record
 
 FOLDER: Final = "dead-letter"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hubscope.collector.cursors import write_durably
 from hubscope.collector.dead_letter import set_segment_aside
 from hubscope.collector.decode import decode
+from hubscope.collector.durable import write_durably
 from hubscope.collector.wal import DamagedSegmentError, Record, encode, read_segment
 from hubscope.errors import LakeError
 from hubscope.processors.batch import Batch, Processor

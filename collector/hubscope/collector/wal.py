@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 from zlib import crc32
 
+from hubscope.collector.durable import sync_directory
 from hubscope.errors import LakeError
 
 MAGIC: Final = b"HSW1"
@@ -376,14 +377,3 @@ def _listed(directory: Path, suffix: str) -> list[Path]:
         return []
     stems = (name.removesuffix(suffix) for name in names if name.endswith(suffix))
     return [directory / f"{stem}{suffix}" for stem in sorted((s for s in stems if s.isdigit()), key=int)]
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in a folder durable. Windows has no such call and does it by itself."""
-    if os.name == "nt":
-        return
-    fd = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -33,9 +33,10 @@ from typing import Any, Final
 
 from hubscope import semconv
 from hubscope.collector import dead_letter
-from hubscope.collector.cursors import Cursor, write_durably
+from hubscope.collector.cursors import Cursor
 from hubscope.collector.decode import decode
 from hubscope.collector.delivery import Delivery, ForwardDelivery, LakeDelivery
+from hubscope.collector.durable import write_durably
 from hubscope.collector.encode import encode_derived
 from hubscope.collector.segments import DerivedLog, batch_of, readable_records
 from hubscope.collector.settings import CollectorSettings, from_json
