@@ -14,6 +14,8 @@ SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
 
 
 class Attribute(NamedTuple):
+    """An attribute of spans, points, events or the resource."""
+
     name: str
     type: str  # string | int | double | boolean | string[]
     brief: str
@@ -23,6 +25,8 @@ class Attribute(NamedTuple):
 
 
 class Span(NamedTuple):
+    """A span that we make: its name, its kind (as the SDK names it) and the attributes that are its own."""
+
     name: str  # may hold {placeholders}
     kind: str
     brief: str
@@ -30,6 +34,8 @@ class Span(NamedTuple):
 
 
 class Metric(NamedTuple):
+    """A metric, with its UCUM unit and the attributes that tell its series apart."""
+
     name: str
     instrument: str  # histogram | counter | updowncounter | gauge | observable_gauge
     unit: str
@@ -38,6 +44,8 @@ class Metric(NamedTuple):
 
 
 class Event(NamedTuple):
+    """A log record with an event name."""
+
     name: str
     brief: str
     attributes: tuple[str, ...]

@@ -2,8 +2,7 @@
 
 Field names are the JSON's names (`for_` is written `for`, a Python keyword). Durations are seconds; a value that is
 not known is None with a reason beside it, never 0. The JSON Schemas stand beside this file in `schema/`, and a test
-holds both to each other and every report to them. Fields marked "added" go beyond design/interfaces.md: they are what
-a renderer needs (points to plot, traces to draw) and a script may ignore them.
+holds both to each other and every report to them.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ class Window(_Json):
 
 @dataclasses.dataclass(frozen=True)
 class Run(_Json):
-    """One run of a service (`service.instance.id`): the unit of every statistic. Added."""
+    """One run of a service (`service.instance.id`): the unit of every statistic."""
 
     id: str
     service: str
@@ -69,7 +68,7 @@ class Run(_Json):
 
 @dataclasses.dataclass(frozen=True)
 class RunValue(_Json):
-    """One point of a sparkline or trend: the value of one run, in the metric's unit. Added."""
+    """One point of a sparkline or trend: the value of one run, in the metric's unit."""
 
     run: str
     version: str | None
@@ -94,15 +93,17 @@ class Kpi(_Json):
     samples: int
     status: str  # pass | fail | unknown
     reason: str  # why, in one sentence: never empty
-    service: str | None = None  # added
-    aggregate: str = ""  # added: p95, median, ratio, …
-    severity: str = "medium"  # added
-    source: str = ""  # added: where the target comes from
-    points: tuple[RunValue, ...] = ()  # added: oldest run first
+    service: str | None = None
+    aggregate: str = ""  # p95, median, ratio, …
+    severity: str = "medium"
+    source: str = ""  # where the target comes from
+    points: tuple[RunValue, ...] = ()  # oldest run first
 
 
 @dataclasses.dataclass(frozen=True)
 class Summary(_Json):
+    """The verdict in a sentence, and how many KPIs passed, failed or could not be judged."""
+
     verdict: str
     passed: int
     failed: int
@@ -123,18 +124,20 @@ class Trend(_Json):
     points: int
     verdict: str  # rising | falling | flat | unknown
     change_points: tuple[str, ...] = ()  # RFC 3339 start of the run at which the level changed
-    reason: str = ""  # added
-    values: tuple[RunValue, ...] = ()  # added
+    reason: str = ""
+    values: tuple[RunValue, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Impact(_Json):
+    """What a finding costs, in seconds."""
+
     seconds_per_day: float | None  # time lost a day at the observed rate; None where `reason` says why
     share_of_kpi: float | None  # 0..1 of the KPI's measured value; None where no KPI is concerned
     kpi: str | None
-    observed_seconds: float | None = None  # added: time lost while it was observed
-    observed_for_seconds: float | None = None  # added: for how long that was, summed over runs
-    reason: str = ""  # added: why seconds_per_day is None
+    observed_seconds: float | None = None  # time lost while it was observed
+    observed_for_seconds: float | None = None  # for how long that was, summed over runs
+    reason: str = ""  # why seconds_per_day is None
 
     @property
     def rate(self) -> float:
@@ -164,9 +167,9 @@ class Bottleneck(_Json):
     sentence: str
     impact: Impact
     evidence: tuple[Evidence, ...]  # worst first
-    version: str | None = None  # added: the version it was found on
-    status: str = "open"  # added: open | resolved (a later version was seen without it; these come last)
-    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # added: the figures behind the sentence
+    version: str | None = None  # the version it was found on
+    status: str = "open"  # open | resolved (a later version was seen without it; these come last)
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # the figures behind the sentence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,11 +184,11 @@ class Predicted(_Json):
     low: float
     high: float
     method: str
-    dimensions: Mapping[str, str] = dataclasses.field(default_factory=dict)  # added: which series of `metric`
-    saving_seconds_per_day: float | None = None  # added: at the observed rate; None where the reason says why
-    saving_observed_seconds: float | None = None  # added: what it would have saved while it was observed
-    observed_for_seconds: float | None = None  # added: for how long that was, summed over runs
-    saving_per_day_reason: str = ""  # added: why saving_seconds_per_day is None
+    dimensions: Mapping[str, str] = dataclasses.field(default_factory=dict)  # which series of `metric`
+    saving_seconds_per_day: float | None = None  # at the observed rate; None where the reason says why
+    saving_observed_seconds: float | None = None  # what it would have saved while it was observed
+    observed_for_seconds: float | None = None  # for how long that was, summed over runs
+    saving_per_day_reason: str = ""  # why saving_seconds_per_day is None
 
     @property
     def rate(self) -> float:
@@ -195,15 +198,17 @@ class Predicted(_Json):
 
 @dataclasses.dataclass(frozen=True)
 class Recommendation(_Json):
+    """One change and what it is predicted to save; `for_` are the fingerprints of the findings it mends."""
+
     fingerprint: str
     for_: tuple[str, ...]
     change: str
     where: str
     predicted: Predicted
     verify: str
-    service: str | None = None  # added
-    version: str | None = None  # added: the version it was predicted on
-    status: str = "open"  # added: open | resolved, as its findings
+    service: str | None = None
+    version: str | None = None  # the version it was predicted on
+    status: str = "open"  # open | resolved, as its findings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,17 +227,17 @@ class Comparison(_Json):
     minimum_detectable_effect: float | None
     runs_before: int
     runs_after: int
-    unit: str = "s"  # added
-    reason: str = ""  # added
-    p_value: float | None = None  # added: after Benjamini-Hochberg over the whole report
-    before_group: str = ""  # added: the version, or the runs
-    after_group: str = ""  # added
-    contribution_s: float | None = None  # added: what the change is worth, per root operation or start; ranks the list
+    unit: str = "s"
+    reason: str = ""
+    p_value: float | None = None  # after Benjamini-Hochberg over the whole report
+    before_group: str = ""  # the version, or the runs
+    after_group: str = ""
+    contribution_s: float | None = None  # what the change is worth, per root operation or start; ranks the list
 
 
 @dataclasses.dataclass(frozen=True)
 class LedgerEntry(_Json):
-    """One prediction, and what a later version showed. Added."""
+    """One prediction, and what a later version showed."""
 
     fingerprint: str
     service: str
@@ -254,11 +259,13 @@ class LedgerEntry(_Json):
 
 @dataclasses.dataclass(frozen=True)
 class Ledger(_Json):
+    """Predictions beside what was observed. The mean error is a share, over the observed ones; None while none is."""
+
     predictions: int
     observed: int
     covered: int
     mean_absolute_percentage_error: float | None
-    entries: tuple[LedgerEntry, ...] = ()  # added
+    entries: tuple[LedgerEntry, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,12 +278,16 @@ class Checked(_Json):
 
 @dataclasses.dataclass(frozen=True)
 class NotJudged(_Json):
+    """Something that was looked at and could not be judged, with what was lacking."""
+
     what: str
     because: str
 
 
 @dataclasses.dataclass(frozen=True)
 class SpanEvent(_Json):
+    """An event of a span, as the lake has it."""
+
     name: str
     time_unix_nano: int
     attributes: Mapping[str, str]
@@ -284,6 +295,8 @@ class SpanEvent(_Json):
 
 @dataclasses.dataclass(frozen=True)
 class SpanLink(_Json):
+    """A link of a span to another, perhaps of another trace."""
+
     trace_id: str
     span_id: str
     attributes: Mapping[str, str]
@@ -291,6 +304,8 @@ class SpanLink(_Json):
 
 @dataclasses.dataclass(frozen=True)
 class SpanStatus(_Json):
+    """A span's status, as OpenTelemetry names it."""
+
     code: str  # Unset | Ok | Error
     message: str
 
@@ -317,6 +332,8 @@ class TraceSpan(_Json):
 
 @dataclasses.dataclass(frozen=True)
 class Segment(_Json):
+    """A stretch of the critical path that one span is to blame for."""
+
     span_id: str
     start_unix_nano: int
     end_unix_nano: int
@@ -335,7 +352,7 @@ class Trace(_Json):
     problems: tuple[str, ...]
     spans: tuple[TraceSpan, ...]
     critical_path: tuple[Segment, ...]
-    spans_left_out: int = 0  # added: spans of the trace that are not listed here (a report lists the largest)
+    spans_left_out: int = 0  # spans of the trace that are not listed here (a report lists the largest)
 
     def _repr_html_(self) -> str:
         from hubscope.analytics.render import html
@@ -345,7 +362,7 @@ class Trace(_Json):
 
 @dataclasses.dataclass(frozen=True)
 class TimeRow(_Json):
-    """What one thing took, over all runs of a version. Times in seconds. Added."""
+    """What one thing took, over all runs of a version. Times in seconds."""
 
     name: str  # a query's shape, an index, a plugin, a root operation
     detail: str  # a query's text (one of its shape, the first 300 characters), a plugin's hook, an index's type; or ''
@@ -358,7 +375,7 @@ class TimeRow(_Json):
 
 @dataclasses.dataclass(frozen=True)
 class TimeList(_Json):
-    """What took most, dearest first, and the rest as sums: rows and others together are everything. Added."""
+    """What took most, dearest first, and the rest as sums: rows and others together are everything."""
 
     rows: tuple[TimeRow, ...]
     calls: int  # of all, also those not listed
@@ -370,7 +387,7 @@ class TimeList(_Json):
 
 @dataclasses.dataclass(frozen=True)
 class PhaseTime(_Json):
-    """A start-up phase: the median over starts, and its share of the start (0..1). Added."""
+    """A start-up phase: the median over starts, and its share of the start (0..1)."""
 
     phase: str
     duration: float
@@ -379,7 +396,7 @@ class PhaseTime(_Json):
 
 @dataclasses.dataclass(frozen=True)
 class ImportTime(_Json):
-    """One module's import, medians over the starts that recorded it. Added.
+    """One module's import, medians over the starts that recorded it.
 
     `self_time` is its time outside the imports recorded below it, `cumulative` all of it.
     """
@@ -392,7 +409,7 @@ class ImportTime(_Json):
 
 @dataclasses.dataclass(frozen=True)
 class StartupTime(_Json):
-    """Where the starts' time went. Durations are medians over starts, in seconds. Added."""
+    """Where the starts' time went. Durations are medians over starts, in seconds."""
 
     starts: int
     type: str  # cold | warm | "cold, warm" | ''
@@ -407,7 +424,7 @@ class StartupTime(_Json):
 
 @dataclasses.dataclass(frozen=True)
 class Breakdown(_Json):
-    """Where the time goes in the newest version of one service. Added.
+    """Where the time goes in the newest version of one service.
 
     Lists overlap: a query runs inside an operation, and may be called by a plugin.
     """
@@ -425,6 +442,8 @@ class Breakdown(_Json):
 
 @dataclasses.dataclass(frozen=True)
 class Report(_Json):
+    """Everything that analytics knows about a lake within a window."""
+
     schema_version: int
     generated_at: str
     window: Window
@@ -437,10 +456,10 @@ class Report(_Json):
     ledger: Ledger
     checked_and_fine: tuple[Checked, ...]
     could_not_judge: tuple[NotJudged, ...]
-    runs: tuple[Run, ...] = ()  # added
-    traces: tuple[Trace, ...] = ()  # added: the worst trace of each finding, for the waterfall
-    lake: str = ""  # added: where the data came from, as it was given
-    breakdown: tuple[Breakdown, ...] = ()  # added: where the time goes, one entry a service
+    runs: tuple[Run, ...] = ()
+    traces: tuple[Trace, ...] = ()  # the worst trace of each finding, for the waterfall
+    lake: str = ""  # where the data came from, as it was given
+    breakdown: tuple[Breakdown, ...] = ()  # where the time goes, one entry a service
 
     def trace(self, trace_id: str) -> Trace | None:
         """The trace of that id, if the report carries it."""

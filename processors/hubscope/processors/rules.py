@@ -73,6 +73,8 @@ class Feed:
 
 @dataclass(frozen=True)
 class Kpi:
+    """What is measured and what is good. See the top of this file."""
+
     name: str
     title: str
     unit: str
@@ -113,6 +115,8 @@ class Kpi:
 
 @dataclass(frozen=True)
 class Alert:
+    """A threshold on one KPI. See the top of this file."""
+
     name: str
     title: str
     kpi: str
@@ -125,6 +129,8 @@ class Alert:
 
 @dataclass(frozen=True)
 class Quota:
+    """A limit on one resource of plugins. See the top of this file."""
+
     name: str
     resource: str  # a key of RESOURCES
     limit: float  # in `unit`
@@ -151,6 +157,8 @@ class Quota:
 
 @dataclass(frozen=True)
 class Rules:
+    """All records that hold, the packaged ones and the overlay's; names are unique within each tuple."""
+
     kpis: tuple[Kpi, ...]
     alerts: tuple[Alert, ...]
     quotas: tuple[Quota, ...]
