@@ -14,6 +14,7 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 LAKE_ENV = "HUBSCOPE_LAKE"
+RULES_ENV = "HUBSCOPE_RULES"
 STATE_FOLDER = ".state"
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -40,6 +41,16 @@ def lake_option(command: F) -> F:
 def _lake(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
     lake = value or default_lake()
     return lake if is_url(lake) else os.path.abspath(os.path.expanduser(lake))
+
+
+def rules_option(command: F) -> F:
+    """`--rules FILE`, or `HUBSCOPE_RULES`. Passed on as `rules: str | None`."""
+    return click.option(
+        "--rules",
+        envvar=RULES_ENV,
+        metavar="FILE",
+        help=f"TOML file that overlays the shipped KPIs and quotas (or {RULES_ENV}).",
+    )(command)
 
 
 def is_url(lake: str) -> bool:

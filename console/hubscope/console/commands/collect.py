@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from hubscope.console.options import LAKE_ENV, default_lake, example
+from hubscope.console.options import LAKE_ENV, default_lake, example, rules_option
 
 
 @click.command(
@@ -34,11 +34,12 @@ from hubscope.console.options import LAKE_ENV, default_lake, example
     help=f"Where the lake is (or {LAKE_ENV}).  [default: hubscope/lake in your user data folder]",
 )
 @click.option("--state", metavar="DIR", help="Where the log and the cursors are.  [default: .state in the lake]")
+@rules_option
 @click.option(
-    "--rules", envvar="HUBSCOPE_RULES", metavar="FILE", help="TOML file that overlays the shipped KPIs and quotas."
-)
-@click.option(
-    "--config", envvar="HUBSCOPE_CONFIG", metavar="FILE", help="Configuration file, YAML or TOML. Flags win over it."
+    "--config",
+    envvar="HUBSCOPE_CONFIG",
+    metavar="FILE",
+    help="Configuration file, YAML or TOML (or HUBSCOPE_CONFIG). Flags win over it.",
 )
 @click.option("--check", is_flag=True, help="Validate the configuration, print every error, and leave.")
 @click.option(

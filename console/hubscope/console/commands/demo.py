@@ -14,7 +14,7 @@ from hubscope.console.demo import children, place, runs
 from hubscope.console.demo.place import Place
 from hubscope.console.demo.runs import Size
 from hubscope.console.demo.steps import Steps, steps
-from hubscope.console.options import example
+from hubscope.console.options import RULES_ENV, example
 
 DATASETTE_RUNS = 2
 
@@ -77,7 +77,7 @@ def _run(here: Place, shown: Steps, count: int, size: Size, form: str, path: str
     from hubscope.analytics import report
 
     # The hub's own quota: the collector judges by it while it records, the report when it explains.
-    os.environ["HUBSCOPE_RULES"] = str(here.rules)
+    os.environ[RULES_ENV] = str(here.rules)
     with shown.step("data prepared") as note:
         note(runs.prepare(here, size))
     databases = (here.hub_data("1") / "memories.db",)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hubscope.console.options import lake_option
+from hubscope.console.options import lake_option, rules_option
 from hubscope.errors import EXIT_DONE, EXIT_UNREADABLE
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ PROGRESS_EVERY_S = 0.2
 @click.command("import", short_help="Read OTLP and Jaeger files into the lake.")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
 @lake_option
-@click.option("--rules", metavar="FILE", envvar="HUBSCOPE_RULES", help="TOML file that overlays the KPIs and quotas.")
+@rules_option
 def command(paths: tuple[str, ...], lake: str, rules: str | None) -> int:
     """Read files into the lake: OTLP JSON lines as the stock Collector's file exporter writes them, its
     length-prefixed form, single OTLP JSON documents, and Jaeger JSON (API answer or UI download); each also compressed
