@@ -31,13 +31,18 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
+def can_redraw() -> bool:
+    """Whether stderr is a terminal on which a line can be drawn over."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
 @contextmanager
 def working(what: str) -> Iterator[Callable[[str], None]]:
     """Shows on a terminal's stderr that `what` is being done, with the seconds it has taken; silent elsewhere.
 
     Yields a function that changes the text. Without the `console` extra (rich) nothing is shown: the work is the same.
     """
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+    if not can_redraw():
         yield lambda text: None
         return
     try:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
+
+from hubscope.console import terminal
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -63,7 +63,7 @@ def steps(total: int) -> Iterator[Steps]:
 
 
 def _bar() -> Progress | None:
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+    if not terminal.can_redraw():
         return None
     try:
         from rich.console import Console
