@@ -172,6 +172,7 @@ def test_interrupted_it_leaves_no_process_behind(demo: Path, tmp_path: Path, num
             stdout=subprocess.DEVNULL,
             stderr=errors,
             env=environment(demo),
+            preexec_fn=hear_ctrl_c,
         )
     family: list[psutil.Process] = []
     try:
@@ -191,6 +192,11 @@ def test_interrupted_it_leaves_no_process_behind(demo: Path, tmp_path: Path, num
                 child.kill()
             except (psutil.NoSuchProcess, ProcessLookupError):
                 continue
+
+
+def hear_ctrl_c() -> None:
+    """In the child before it starts: a background job of a shell script ignores SIGINT, and hands that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def command_of(process: Any) -> list[str]:
