@@ -510,7 +510,8 @@ def test_packed_numbers_may_come_in_pieces() -> None:
 
     point = field(6, eight(1, 2)) + field(6, eight(3))
     payload = field(1, field(2, field(2, field(1, b"h") + field(9, field(1, point)))))
-    assert list(ExportMetricsServiceRequest.FromString(payload).resource_metrics[0].scope_metrics[0].metrics[0].histogram.data_points[0].bucket_counts) == [1, 2, 3]  # fmt: skip # noqa: E501
+    metric = ExportMetricsServiceRequest.FromString(payload).resource_metrics[0].scope_metrics[0].metrics[0]
+    assert list(metric.histogram.data_points[0].bucket_counts) == [1, 2, 3]
     row = decode([Record(Signal.METRICS, payload, 1)])[HISTOGRAM].to_pylist()[0]
     assert row["BucketCounts"] == [1, 2, 3]
 

@@ -211,4 +211,4 @@ def test_no_value_brings_a_reader_down(value: Any) -> None:
         try:
             read(value)
         except ValueError as error:
-            assert str(error)  # noqa: PT017
+            assert str(error)  # noqa: PT017 - as above

@@ -159,7 +159,7 @@ def test_kills_lose_nothing_and_repeat_nothing(lab: Lab) -> None:
             lab.add(*[spans_request(name) for name in names])
         worker = lab.start()
         before = len(lab.names())
-        until(lambda: len(lab.names()) > before or turn == 3, "some of it is in the lake")  # noqa: B023
+        until(lambda: len(lab.names()) > before or turn == 3, "some of it is in the lake")  # noqa: B023 - asked in this turn only
         worker.kill()
         worker.wait()
     last = lab.start()

@@ -67,7 +67,7 @@ def test_an_error_looks_as_without_us(modules, recorder):
 
     def failed() -> list[str]:
         try:
-            import hm_missing  # noqa: F401
+            import hm_missing  # noqa: F401 - the import is the test
         except ModuleNotFoundError as error:
             return [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
         raise AssertionError

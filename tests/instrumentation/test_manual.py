@@ -146,7 +146,7 @@ def test_ratings(recorded, caplog):
     """A rating between 0 and 1 is a metric and an event; another value is refused on the log."""
     hub.rating(0.25, task="ask")
     hub.rating(7)
-    hub.rating("good")  # type: ignore[arg-type]
+    hub.rating("good")  # type: ignore[arg-type]  # wrong on purpose
     assert recorded.events == [("hub.rating", {"hub.satisfaction.rating": 0.25, "hub.task.name": "ask"})]
     [point] = recorded.metrics()["hub.satisfaction"]
     assert (point.count, point.sum) == (1, 0.25)
@@ -185,4 +185,4 @@ def test_a_watched_cache(recorded):
 def test_a_mistyped_name_is_an_error():
     """The façade says what it has not."""
     with pytest.raises(AttributeError, match="fase"):
-        hub.fase  # type: ignore[attr-defined]  # noqa: B018
+        hub.fase  # type: ignore[attr-defined]  # noqa: B018 - the look-up is the test
