@@ -7,7 +7,7 @@ import os
 import warnings
 from typing import Any
 
-from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]
+from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]  # untyped there
 
 from hubscope.instrumentation import settings
 from hubscope.instrumentation.startup import process_start  # noqa: F401 - its import is the first clock reading

@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # untyped there
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from hubscope import semconv as names

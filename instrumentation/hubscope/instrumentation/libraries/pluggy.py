@@ -19,7 +19,7 @@ from typing import Any, Final
 from weakref import WeakSet
 
 from opentelemetry.context import attach, detach, get_current
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # untyped there
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import Span, set_span_in_context
 from wrapt import register_post_import_hook

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from opentelemetry.context import get_value
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # untyped there
 from opentelemetry.trace import SpanKind
 
 from hubscope import semconv as names

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sized
 from typing import Any
 
 from opentelemetry.context import get_value
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # untyped there
 from wrapt import register_post_import_hook
 
 from hubscope import semconv as names

@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from typing import Any, Final
 
 from opentelemetry.context import attach, detach
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # untyped there
 from opentelemetry.trace import INVALID_SPAN, get_current_span, set_span_in_context
 from wrapt import register_post_import_hook
 
