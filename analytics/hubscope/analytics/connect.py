@@ -22,7 +22,7 @@ from hubscope.lake_schema import LAKE_VERSION, LAKE_VERSION_KEY, PARTITION, SCHE
 # Ten million spans must be readable on a laptop beside everything else; past this DuckDB spills to disk.
 DEFAULT_MEMORY_LIMIT: Final = "1536MiB"
 
-# One definition of each shim, and what it means. ClickHouse has the same as SQL functions.
+# One definition of each shim, and what it means: what engines spell differently.
 MACROS: Final = (
     "CREATE OR REPLACE TEMP MACRO attr(m, k) AS m[k]",  # NULL where the key is missing
     "CREATE OR REPLACE TEMP MACRO has_attr(m, k) AS (m[k] IS NOT NULL)",
