@@ -58,12 +58,15 @@ def plugin(plugin_id: str, hook: str, ms: float, *children: Span, tier: str = "s
     return Span(f"plugin {plugin_id} {hook}", ms, children, attributes=attributes, **options)
 
 
-def module_import(module: str, ms: float, *children: Span, used: bool = True, **options: Any) -> Span:
-    attributes = {
+def module_import(module: str, ms: float, *children: Span, used: bool | str = True, **options: Any) -> Span:
+    """`used=""`: nobody can say."""
+    attributes: dict[str, Any] = {
         "code.namespace": module,
         "hub.import.used_before_interactive": used,
         "hub.import.self_time": (ms - sum(c.ms for c in children)) / 1000,
     }
+    if used == "":
+        del attributes["hub.import.used_before_interactive"]
     return Span(f"import {module}", ms, children, attributes=attributes, **options)
 
 

@@ -91,6 +91,19 @@ def start(ms: float, phase_ms: float, import_ms: float, used: bool = False) -> D
     return describe
 
 
+def imports(*trees: Callable[[Any], Any], ms: float = 1500) -> Describe:
+    """A start of `ms` with these imports in one phase."""
+
+    def describe(lake: Any, run: Any, chance: random.Random) -> None:
+        run.trace(lake.startup(ms, lake.phase("load", ms - 200, *(tree(lake) for tree in trees))), gap_ms=50)
+
+    return describe
+
+
+def module(name: str, ms: float, *inside: Callable[[Any], Any], used: bool | str = False) -> Callable[[Any], Any]:
+    return lambda lake: lake.module_import(name, ms, *(one(lake) for one in inside), used=used)
+
+
 def quota(over: bool, event: bool) -> Describe:
     def describe(lake: Any, run: Any, chance: random.Random) -> None:
         ms = 31_000 if over else 29_000
@@ -151,6 +164,30 @@ CASES: list[tuple[str, Describe, Describe]] = [
     ("slow_phase", start(4000, 1500, 0), start(2900, 1500, 0)),
     ("slow_imports", start(1500, 900, 800), start(1500, 900, 90)),
     ("slow_imports", start(1500, 900, 800), start(1500, 900, 800, used=True)),
+    # Marks inside an unused package are those of its own import; another package's use is its own.
+    (
+        "slow_imports",
+        imports(module("scipy.stats", 800, module("scipy.sparse", 300, used=True))),
+        imports(module("app.views", 800, module("numpy", 780, used=True))),
+    ),
+    # A private part of a used package can't be left out, and neither can a used package's unused part.
+    (
+        "slow_imports",
+        imports(module("app", 900, module("pint._typing", 800), used=True)),
+        imports(module("app", 900, module("app._typing", 800), used=True)),
+    ),
+    (
+        "slow_imports",
+        imports(module("a", 400), module("a.b", 400)),
+        imports(module("a", 400), module("a.b", 4, used=True)),
+    ),
+    # Unknown: an extension in an unused package is part of it; alone it is named only where it is a quarter.
+    ("slow_imports", imports(module("a", 400, module("a._c", 390, used=""))), imports(module("a._c", 300, used=""))),
+    (
+        "slow_imports",
+        imports(module("a", 1100, used="")),
+        imports(module("a", 1100, module("a.b", 9, used=True), used=True)),
+    ),
     ("plugin_over_quota", quota(True, True), quota(False, False)),
     ("plugin_over_quota", quota(True, False), quota(False, False)),
     ("plugin_overhead", overhead(60), overhead(45)),
@@ -311,6 +348,32 @@ def test_predictions_meet_the_next_version(lake: Any) -> None:
     assert second.ledger.mean_absolute_percentage_error < 0.05  # a share, as everywhere
     assert {b.status for b in second.bottlenecks} == {"resolved"}
     assert all(r.status == "resolved" for r in second.recommendations)
+
+
+def test_a_used_package_is_not_claimed_with_what_brought_it(lake: Any) -> None:
+    """numpy under an unused package is not charged to it where numpy is used; an unused companion is."""
+    tree = module(
+        "scipy.stats", 900, module("numpy", 300, used=True), module("scipy._lib", 90, used=True), module("ply", 50)
+    )
+    for _ in range(3):
+        imports(tree)(lake, lake.run(), random.Random(1))
+    made = checked(lake.write())
+    (finding,) = made.bottlenecks
+    assert finding.facts["packages"] == ["ply", "scipy"]
+    assert finding.facts["seconds"] == pytest.approx(0.6)
+    assert made.recommendations[0].predicted.saving == pytest.approx(0.6)
+
+
+def test_an_import_of_unknown_use_is_named_without_a_saving(lake: Any) -> None:
+    """The dearest import of a start does not vanish because nothing tells whether it is needed."""
+    for _ in range(3):
+        imports(module("slowmod", 1120, used=""), module("json", 20, used=True))(lake, lake.run(), random.Random(1))
+    made = checked(lake.write())
+    (finding,) = made.bottlenecks
+    assert "slowmod takes 1.12 s" in finding.sentence
+    assert "can't be known" in finding.sentence
+    assert not made.recommendations
+    assert any("import slowmod" in n.what and "can't be known" in n.because for n in made.could_not_judge)
 
 
 def test_a_change_not_made_is_not_observed(lake: Any) -> None:

@@ -1,12 +1,15 @@
 """Imports at start that nothing uses before interactive, and what not importing them would leave out.
 
-A subtree of imports is charged only with packages whose import time lies nearly all in it: what another part
-of the start needs would be imported all the same. What the measuring itself imports is left out.
+What an import's mark says holds for its own package: no code of that package that the import loaded ran after it. It
+says nothing of other packages it brought in (numpy under scipy), so each package is judged by its own outermost
+imports, all of them: one that is used anywhere is never claimed, nor is a part of it. What the measuring itself imports
+is left out.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections import defaultdict
 from typing import Final
@@ -18,6 +21,7 @@ from hubscope.analytics.findings import (
     duration,
     fingerprint,
     impact,
+    kpi_limit,
     one_span,
     severity_by_share,
     typical,
@@ -28,12 +32,14 @@ from hubscope.analytics.scope import Row, Scope
 
 NAME: Final = "slow_imports"
 _OURS: Final = frozenset({"hubscope", "opentelemetry"})
-MOSTLY: Final = 0.9
+# An import of which it isn't known whether it is needed is named from this share of a start that meets its target on.
+UNKNOWN_SHARE: Final = 0.25
+NO_CODE: Final = "it has no Python functions whose calls could be seen, or their count had run out"
 
 
 @dataclasses.dataclass(frozen=True)
 class Unused:
-    """An import whose packages nothing used: `module` is the outermost of them, `packages` all it alone brought."""
+    """An import whose packages nothing used: `module` is the outermost of them, `packages` what it brought."""
 
     module: str
     packages: tuple[str, ...]
@@ -42,49 +48,75 @@ class Unused:
     span_id: str
 
 
-def unused(scope: Scope) -> list[Unused]:
-    """Unused packages of the scope's starts by the import that brought them in, the dearest first.
+def _outermost(scope: Scope) -> dict[str, list[tuple[Row, list[Row]]]]:
+    """Each package's imports that stand in no other import of it, with the imports around each, innermost first.
 
-    The outermost import marked unused stands for its whole subtree: what ran inside it before it ended ran for the
-    import's own sake. A package counts where nine tenths of its import time lie in such subtrees; the rest is needed
-    by others.
+    Packages that only the measuring imports are left out, and so is its own.
     """
     rows = scope.rows("startup_imports")
     by_id = {(row["trace_id"], row["span_id"]): row for row in rows}
-    own_s = {key: row["duration_s"] for key, row in by_id.items()}
+    found: dict[str, list[tuple[Row, list[Row]]]] = defaultdict(list)
     for row in rows:
-        parent = (row["trace_id"], row["parent_span_id"])
-        if parent in own_s:
-            own_s[parent] -= row["duration_s"]
-    inside: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-    anywhere: dict[str, float] = defaultdict(float)
-    example: dict[str, Row] = {}
-    for key, row in by_id.items():
-        package = top_level(row["module"])
-        cost_s = max(own_s[key], 0.0)
-        anywhere[package] += cost_s
-        root: Row | None = None
-        current: Row | None = row
+        around = []
+        current = by_id.get((row["trace_id"], row["parent_span_id"]))
         while current is not None:
-            root = current if current["used"] == "false" else root
+            around.append(current)
             current = by_id.get((current["trace_id"], current["parent_span_id"]))
-        if root is not None and package not in _OURS:
-            module = top_level(root["module"])
-            inside[package][module] += cost_s
-            if module not in example or root["duration_s"] > example[module]["duration_s"]:
-                example[module] = root
-    packages: dict[str, list[str]] = defaultdict(list)
-    for package, shares in inside.items():
-        if sum(shares.values()) >= MOSTLY * anywhere[package]:
-            # What two imports share is charged once, to the one that spent more on it.
-            packages[max(sorted(shares), key=lambda module: shares[module])].append(package)
-    found = []
-    for module in sorted(packages, key=lambda m: (-example[m]["duration_s"], m)):
-        names = tuple(sorted(packages[module]))
-        row = example[module]
-        values = package_import_time(scope, {"packages": ",".join(names)})
-        found.append(Unused(row["module"], names, values, row["trace_id"], row["span_id"]))
+        package = top_level(row["module"])
+        names = {top_level(other["module"]) for other in around}
+        if package not in names and not _OURS & {package, *names}:
+            found[package].append((row, around))
     return found
+
+
+def _marked(roots: list[tuple[Row, list[Row]]], used: str) -> float:
+    return sum(float(row["duration_s"]) for row, _ in roots if row["used"] == used)
+
+
+def _is_unused(roots: list[tuple[Row, list[Row]]]) -> bool:
+    """None of the package's outermost imports was used in any run. Extensions, of which nothing is known, count as
+    part of a package that is otherwise unused, where they are the lesser part."""
+    unused_s = _marked(roots, "false")
+    return unused_s > 0 and unused_s >= _marked(roots, "") and not _marked(roots, "true")
+
+
+def unused(scope: Scope) -> list[Unused]:
+    """Packages of which nothing was used in any of the scope's starts, by what brought them in, dearest first.
+
+    An unused package stands under the outermost of the unused packages around it without a gap: what a used package
+    brought in is there without them too.
+    """
+    packages = _outermost(scope)
+    free = {package for package, roots in packages.items() if _is_unused(roots)}
+    groups: dict[str, list[str]] = defaultdict(list)
+    for package in sorted(free):
+        under: dict[str, float] = defaultdict(float)
+        for row, around in packages[package]:
+            owner = package
+            for other in around:
+                if top_level(other["module"]) not in free:
+                    break
+                owner = top_level(other["module"])
+            under[owner] += row["duration_s"]
+        # In runs that import in another order it may stand elsewhere: charged once, where it mostly is.
+        groups[max(sorted(under), key=lambda name: under[name])].append(package)
+    found = []
+    for owner, names in groups.items():
+        row = max((r for r, _ in packages[owner] if r["used"] == "false"), key=lambda r: float(r["duration_s"]))
+        values = package_import_time(scope, {"packages": ",".join(names)})
+        found.append(Unused(row["module"], tuple(names), values, row["trace_id"], row["span_id"]))
+    return sorted(found, key=lambda group: (-statistics.median(group.values.values()), group.module))
+
+
+def unknown(scope: Scope) -> list[Unused]:
+    """Packages without any mark on their outermost imports: whether they were used can't be known. Dearest first."""
+    found = []
+    for package, roots in _outermost(scope).items():
+        if not _marked(roots, "true") and _marked(roots, "") > _marked(roots, "false"):
+            row = max((r for r, _ in roots), key=lambda r: float(r["duration_s"]))
+            values = package_import_time(scope, {"packages": package})
+            found.append(Unused(row["module"], (package,), values, row["trace_id"], row["span_id"]))
+    return sorted(found, key=lambda group: (-statistics.median(group.values.values()), group.module))
 
 
 def detect(scope: Scope) -> Outcome:
@@ -94,9 +126,6 @@ def detect(scope: Scope) -> Outcome:
         return Outcome()
     if not imports:
         return Outcome(not_judged=(NotJudged("imports at start", "the starts hold no import spans"),))
-    if all(row["used"] == "" for row in imports):
-        why = "whether a module was used before interactive was not recorded"
-        return Outcome(not_judged=(NotJudged("imports at start", why),))
     interactive = [row for row in starts if row["ended_by"] != "exit"]
     took_s = typical(interactive or starts, "duration_s")
     findings = []
@@ -107,13 +136,52 @@ def detect(scope: Scope) -> Outcome:
             findings.append(_finding(scope, group, cost_s, took_s, bool(interactive)))
         else:
             left_s += cost_s
+    missed = any(row["duration_s"] > kpi_limit(scope, f"startup.{row['type']}", math.inf) for row in interactive)
+    for group in unknown(scope):
+        cost_s = statistics.median(group.values.values())
+        least_s = max(IMPORT_FLOOR_S, (IMPORT_SHARE if missed else UNKNOWN_SHARE) * took_s)
+        if cost_s >= least_s:
+            findings.append(_not_known(scope, group, cost_s, took_s, bool(interactive)))
+    if all(row["used"] == "" for row in imports):
+        why = "whether a module was used before interactive was not recorded"
+        return Outcome(tuple(findings), not_judged=(NotJudged("imports at start", why),))
     fine = Checked("other imports at start", f"those used by nothing take {duration(left_s)} together")
     return Outcome(tuple(findings), (fine,))
 
 
+def _end(interactive: bool) -> str:
+    """What ends the start; one that never became interactive ends with its process."""
+    return "the application is interactive" if interactive else "the process ends"
+
+
+def _not_known(scope: Scope, group: Unused, cost_s: float, took_s: float, interactive: bool) -> Bottleneck:
+    """A dear import that may be needed: the place is said, a saving is not."""
+    share = min(cost_s / took_s, 1.0)
+    return Bottleneck(
+        fingerprint=fingerprint(NAME, scope.service, top_level(group.module)),
+        detector=NAME,
+        severity=severity_by_share(share),
+        service=scope.service,
+        operation=f"import {group.module}",
+        sentence=(
+            f"Importing {group.module} takes {duration(cost_s)} of the start's {duration(took_s)}; whether anything "
+            f"needs it before {_end(interactive)} can't be known ({NO_CODE}): look at what it does, or import it later."
+        ),
+        impact=impact(scope, sum(group.values.values()), share, "startup.interactive" if interactive else None),
+        evidence=one_span(group.trace_id, group.span_id),
+        version=scope.name or None,
+        facts={
+            "module": group.module,
+            "packages": list(group.packages),
+            "seconds": cost_s,
+            "startup_s": took_s,
+            "use": "unknown",
+        },
+    )
+
+
 def _finding(scope: Scope, group: Unused, cost_s: float, took_s: float, interactive: bool) -> Bottleneck:
     share = min(cost_s / took_s, 1.0)
-    end = "the application is interactive" if interactive else "the process ends"  # a start that never became so
     others = [package for package in group.packages if package != top_level(group.module)]
     along = f" (with {', '.join(others[:3])}{' and others' if len(others) > 3 else ''})" if others else ""
     return Bottleneck(
@@ -124,10 +192,16 @@ def _finding(scope: Scope, group: Unused, cost_s: float, took_s: float, interact
         operation=f"import {group.module}",
         sentence=(
             f"The start imports {group.module}{along} for {duration(cost_s)} of {duration(took_s)}, and nothing uses "
-            f"it before {end}: import it where it is first needed."
+            f"it before {_end(interactive)}: import it where it is first needed."
         ),
         impact=impact(scope, sum(group.values.values()), share, "startup.interactive" if interactive else None),
         evidence=one_span(group.trace_id, group.span_id),
         version=scope.name or None,
-        facts={"module": group.module, "packages": list(group.packages), "seconds": cost_s, "startup_s": took_s},
+        facts={
+            "module": group.module,
+            "packages": list(group.packages),
+            "seconds": cost_s,
+            "startup_s": took_s,
+            "use": "none",
+        },
     )

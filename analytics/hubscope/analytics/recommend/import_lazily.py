@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import statistics
 
+from hubscope.analytics.detectors.slow_imports import NO_CODE
 from hubscope.analytics.metrics import package_import_time
 from hubscope.analytics.model import Bottleneck
-from hubscope.analytics.recommend.advice import Advice, Case, recommendation, together
+from hubscope.analytics.recommend.advice import Advice, Case, not_made, recommendation, together
 
 
 def recommend(case: Case) -> Advice:
@@ -15,6 +16,9 @@ def recommend(case: Case) -> Advice:
 
 def _one(case: Case, finding: Bottleneck) -> Advice:
     module, packages = finding.facts["module"], finding.facts["packages"]
+    if finding.facts["use"] == "unknown":
+        because = f"whether it is needed before the start ends can't be known: {NO_CODE}"
+        return not_made(finding, "importing it later", because)
     dimensions = {"packages": ",".join(packages)}
     values = package_import_time(case.scope, dimensions)
     now = statistics.median(values.values())
@@ -36,8 +40,8 @@ def _one(case: Case, finding: Bottleneck) -> Advice:
                 then_low=0.0,
                 then_high=stays,
                 method=(
-                    f"import time of {len(packages)} package{'s' * (len(packages) != 1)} of which no module was used "
-                    "before interactive; packages in use elsewhere are left out, shared ones charged once"
+                    f"import time of {len(packages)} package{'s' * (len(packages) != 1)} of which nothing was used "
+                    "before interactive; packages it brought that are used are left out, shared ones charged once"
                 ),
                 saved_s=sum(values.values()),
                 verify=f"`import {module}` is no longer in the trace of hub.startup",
