@@ -376,6 +376,36 @@ def test_an_import_of_unknown_use_is_named_without_a_saving(lake: Any) -> None:
     assert any("import slowmod" in n.what and "can't be known" in n.because for n in made.could_not_judge)
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+def test_no_recorded_import_is_a_value(backwards: bool, lake: Any) -> None:
+    """Versions whose imports all fell below the recording threshold are compared with ones that had dear imports."""
+    for version in ("1", "2"):
+        for i in range(4):
+            dear = (version == "1") != backwards
+            trees = [module("pandas", 500 + 5 * i)] if dear else []
+            imports(*trees)(lake, lake.run(version), random.Random(1))
+    lake.write()
+    (made,) = [c for c in compare(lake.path, "1", "2") if c.metric == "startup.import_total"]
+    assert (made.runs_before, made.runs_after) == (4, 4)
+    assert made.verdict == ("worse" if backwards else "better")
+
+
+def test_what_was_not_saved_did_not_come_true(lake: Any) -> None:
+    """The finding is gone but the time is the same or uncertain: no agreement with the prediction, with the reason."""
+    for version in ("1", "2"):
+        for i in range(3):
+            # A plugin over its quota whose time a version later is within it, and varies more than it fell.
+            slow = (31_000, 90_000, 60_000)[i] if version == "1" else (29_000, 29_500, 29_900)[i]
+            lake.run(version).trace(lake.span("task big", slow + 9, lake.plugin("slow", "enrich", slow)))
+    made = checked(lake.write())
+    (entry,) = [e for e in made.ledger.entries if e.made_on == "1" and e.metric == "plugin.time_per_call"]
+    assert entry.observed is not None
+    assert entry.observed_low is not None
+    assert entry.observed_low <= 0
+    assert entry.covered is False
+    assert "not seen to have come true" in entry.reason
+
+
 def test_a_change_not_made_is_not_observed(lake: Any) -> None:
     """A later version with the same cause leaves the prediction open and says why."""
     for version in ("1", "2"):

@@ -57,6 +57,8 @@ def _common(before: Scope, after: Scope) -> list[tuple[Series, Series, Scope, Sc
         new = {series.key: series for series in function(after)}
         total = sum(s.total_s for s in (*old.values(), *new.values()))
         for key in sorted(old.keys() & new.keys()):
+            if old[key].least and not any((*old[key].values.values(), *new[key].values.values())):
+                continue  # nothing was recorded on either side
             weight = old[key].total_s + new[key].total_s
             if total == 0 or weight >= MINIMUM_SHARE * total:
                 result.append((old[key], new[key], before, after))
@@ -91,7 +93,7 @@ def _judge(old: Series, new: Series, before: Scope, after: Scope) -> _Pair:
 
 
 def _values(series: Series) -> list[float]:
-    return [series.values[run] for run in sorted(series.values)]
+    return [max(series.values[run], series.least) for run in sorted(series.values)]
 
 
 def _comparison(pair: _Pair, adjusted_p: float | None) -> Comparison:

@@ -120,6 +120,11 @@ def settle(
     )
 
 
+def _seen(saving: tuple[float, float | None, float | None]) -> bool:
+    """Whether something was saved: the observed saving is above 0, and so is its interval's lower end where known."""
+    return saving[0] > 0 and (saving[1] is None or saving[1] > 0)
+
+
 def _entry(
     made: Recommendation, versions: Sequence[Scope], found: Mapping[tuple[str, str], Sequence[Bottleneck]]
 ) -> LedgerEntry:
@@ -143,7 +148,8 @@ def _entry(
             observed=saving[0] if saving else None,
             observed_low=saving[1] if saving else None,
             observed_high=saving[2] if saving else None,
-            covered=p.low <= saving[0] <= p.high if saving else None,
+            # What was not certainly saved did not come true, however wide the predicted range is.
+            covered=p.low <= saving[0] <= p.high and _seen(saving) if saving else None,
             reason=reason,
         )
 
@@ -167,5 +173,8 @@ def _entry(
     if not gone and not certain:
         return entry(f"{later.name} still shows the finding: the change has not been made", later)
     names = [name or "no version" for name in (before.name, later.name)]
+    if not _seen((saving, low, high)):
+        why = f"not seen to have come true: {counted(len(old), 'run')} of {names[0]} against {len(new)} of {names[1]}"
+        return entry(f"{why} do not show a saving above 0 with 90 % certainty", later, (saving, low, high))
     seen = f"{counted(len(old), 'run')} of {names[0]} against {len(new)} of {names[1]}"
     return entry(f"{'the finding is gone' if gone else 'the saving is certain'}: {seen}", later, (saving, low, high))

@@ -11,7 +11,8 @@ is defined also where the thing it is about has vanished.
                                                             shape this is that query's time
     startup.duration           type                         process creation to interactive
     startup.phase_duration     phase
-    startup.import_total                                    imports of the start that no other import contains
+    startup.import_total                                    imports of the start that no other import contains; 0
+                                                            where each was below the recording threshold
     startup.package_import_time  packages                   import time of these packages within the start; 0 where the
                                                             start was seen and none of them was imported (or each
                                                             below the recording threshold)
@@ -30,6 +31,9 @@ from typing import Final
 
 from hubscope.analytics.scope import Row, Scope
 
+# An import shorter than this has no span, unless the application set another threshold.
+IMPORT_RECORDED_S: Final = 0.005
+
 
 @dataclasses.dataclass(frozen=True)
 class Series:
@@ -41,6 +45,7 @@ class Series:
     values: Mapping[str, float]  # run -> value
     higher_is_better: bool = False
     total_s: float = 0.0
+    least: float = 0.0  # less was not recorded: a ratio takes a value below it for it
 
     @property
     def key(self) -> tuple[str, tuple[tuple[str, str], ...]]:
@@ -84,13 +89,15 @@ def phase_durations(scope: Scope) -> list[Series]:
 
 
 def import_totals(scope: Scope) -> list[Series]:
-    totals: dict[str, float] = defaultdict(float)
     rows = scope.rows("startup_imports")
+    totals = {row["run"]: 0.0 for row in scope.rows("startup")}
     imports = {(row["trace_id"], row["span_id"]) for row in rows}
     for row in rows:
-        if (row["trace_id"], row["parent_span_id"]) not in imports:
+        if (row["trace_id"], row["parent_span_id"]) not in imports and row["run"] in totals:
             totals[row["run"]] += row["duration_s"]
-    return [Series("startup.import_total", {}, "s", dict(totals), total_s=sum(totals.values()))] if totals else []
+    if not totals:
+        return []
+    return [Series("startup.import_total", {}, "s", totals, total_s=sum(totals.values()), least=IMPORT_RECORDED_S)]
 
 
 def vector_searches(scope: Scope) -> list[Series]:
