@@ -14,6 +14,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from hubscope.errors import LakeError
 from hubscope.semconv import HOT_COLUMNS
 
 # Written into each table's configuration; a reader refuses a lake from a newer version than it knows.
@@ -201,3 +202,12 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
         ]
     ),
 }
+
+
+def check_version(version: str | None, lake: str) -> None:
+    """Raise LakeError for a lake whose `LAKE_VERSION_KEY` is newer than what this hubscope knows, or no number."""
+    if version is not None and not (version.isdigit() and int(version) <= LAKE_VERSION):
+        raise LakeError(
+            f"the lake at {lake} is of version {version}; this hubscope knows up to {LAKE_VERSION}",
+            "upgrade hubscope: pip install --upgrade 'hubscope[all]'",
+        )

@@ -15,6 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 from click.testing import Result
+from deltalake import DeltaTable
+
+from hubscope.lake_schema import LAKE_VERSION_KEY, SCHEMAS, TRACES
 
 Hubscope = Callable[..., Result]
 PROGRAM = """
@@ -106,6 +109,29 @@ def test_what_listens_is_used_and_said(lake_dir: Path, addresses: list[str]) -> 
     assert done.stdout == f"http://{addresses[1]} grpc\n"
     assert f"already listens on {addresses[1]}" in done.stderr
     assert not lake_dir.exists()
+
+
+def test_a_lake_of_a_newer_version_starts_nothing(lake_dir: Path, addresses: list[str], hubscope: Hubscope) -> None:
+    """run, collect and notebook refuse it with one message and exit code 4; no program and no collector was started."""
+    DeltaTable.create(
+        str(lake_dir / TRACES),
+        SCHEMAS[TRACES],
+        partition_by=["Date"],
+        configuration={LAKE_VERSION_KEY: "99"},
+        raise_if_key_not_exists=False,
+    )
+    done = run("--lake", str(lake_dir), *addresses, "--", sys.executable, "-c", "print('ran')")
+    refused = [
+        hubscope("collect", "--lake", lake_dir, *addresses),
+        hubscope("notebook", lake_dir.parent / "notes", "--lake", lake_dir),
+    ]
+    assert (done.returncode, *(result.exit_code for result in refused)) == (4, 4, 4)
+    for stderr in (done.stderr, *(result.stderr for result in refused)):
+        assert f"the lake at {lake_dir} is of version 99" in stderr
+        assert "pip install --upgrade 'hubscope[all]'" in stderr
+    assert done.stdout == ""
+    assert not (lake_dir / ".state").exists()
+    assert not (lake_dir.parent / "notes").exists()
 
 
 def test_without_the_collector_extra_it_says_what_to_install(lake_dir: Path, addresses: list[str]) -> None:

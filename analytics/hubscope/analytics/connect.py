@@ -17,7 +17,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from hubscope.errors import ConfigError, LakeError
-from hubscope.lake_schema import LAKE_VERSION, LAKE_VERSION_KEY, PARTITION, SCHEMAS
+from hubscope.lake_schema import LAKE_VERSION_KEY, PARTITION, SCHEMAS, check_version
 
 # Ten million spans must be readable on a laptop beside everything else; past this DuckDB spills to disk.
 DEFAULT_MEMORY_LIMIT: Final = "1536MiB"
@@ -112,11 +112,7 @@ def _snapshot(location: str, name: str) -> DeltaTable | None:
             f"table {name} of the lake at {location} cannot be opened: {_first_line(error)}",
             "`hubscope doctor` checks the lake; a half-written `_delta_log` is repaired by restoring that folder",
         ) from error
-    if version is not None and not (version.isdigit() and int(version) <= LAKE_VERSION):
-        raise LakeError(
-            f"the lake at {location} is of version {version}; this hubscope reads up to {LAKE_VERSION}",
-            "upgrade hubscope: pip install --upgrade hubscope",
-        )
+    check_version(version, location)
     return table
 
 

@@ -27,6 +27,7 @@ from hubscope.collector.lock import hold
 from hubscope.collector.settings import CollectorSettings
 from hubscope.collector.wal import sealed_segments
 from hubscope.errors import EXIT_DONE, ConfigError, LakeError
+from hubscope.exporters.lake_version import check_lake
 
 POLL_S: Final = 0.05
 FIRST_BACKOFF_S: Final = 0.1
@@ -131,8 +132,10 @@ class _Signals:
 def run(settings: CollectorSettings) -> int:
     """The collector in the foreground, until SIGINT, SIGTERM, or the end of its leases. Returns the exit code.
 
-    Raises ConfigError for a taken port or a state folder that another collector uses, LakeError when it cannot start.
+    Raises ConfigError for a taken port or a state folder that another collector uses, LakeError when it cannot start
+    or the lake is a newer hubscope's: what is accepted for it could never be written.
     """
+    check_lake(settings.lake)
     state_dir = Path(settings.state_dir)
     with hold(state_dir / "collector.lock", OLD_COLLECTOR_S):
         check_ports(settings)

@@ -61,6 +61,15 @@ def named_endpoint(environ: Mapping[str, str]) -> str | None:
     return next((environ[name].strip() for name in _ENDPOINTS if environ.get(name, "").strip()), None)
 
 
+def check_lake(lake: str) -> None:
+    """Raises LakeError for a lake on this machine that a newer hubscope wrote; a remote one its collector asks."""
+    if "://" in lake or any(find_spec(module) is None for module in _NEEDED) or not Path(lake).is_dir():
+        return
+    from hubscope.exporters import lake_version
+
+    lake_version.check_lake(lake)
+
+
 def find(lake: str, state: Path, wanted: Wanted) -> Destination | None:
     """The collector that already runs: this lake's own, or whatever listens at the usual place; None for neither."""
     own = _own(lake, state)

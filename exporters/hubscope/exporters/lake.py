@@ -21,7 +21,7 @@ from deltalake.exceptions import DeltaError, DeltaProtocolError, SchemaMismatchE
 from hubscope.errors import LakeError, PermanentError, RetryableError
 from hubscope.exporters.base import RecordLike
 from hubscope.exporters.lake_upkeep import Upkeep
-from hubscope.lake_schema import LAKE_VERSION, LAKE_VERSION_KEY, PARTITION, SCHEMAS
+from hubscope.lake_schema import LAKE_VERSION, LAKE_VERSION_KEY, PARTITION, SCHEMAS, check_version
 from hubscope.processors.batch import Batch
 
 COLLECTOR_APPLICATION: Final = "hubscope-collector"
@@ -143,7 +143,7 @@ class LakeExporter:
                 )
         except (OSError, DeltaError, ValueError) as error:
             raise self._unavailable(name, error) from error
-        check_version(table.metadata().configuration, url)
+        check_version(table.metadata().configuration.get(LAKE_VERSION_KEY), self.lake)
         missing = set(SCHEMAS[name].names) - {field.name for field in table.schema().fields}
         if missing:
             raise LakeError(
@@ -157,16 +157,6 @@ class LakeExporter:
         full = "No space left" in text or "os error 28" in text
         remedy = "free some disk space" if full else "is the folder or the object store there, and may it be written?"
         return RetryableError(f"{self.lake}/{name}: {text}", remedy)
-
-
-def check_version(configuration: Mapping[str, str | None], where: str) -> None:
-    """Raise LakeError if the table was written by a hubscope whose lake is newer than this one's."""
-    version = configuration.get(LAKE_VERSION_KEY) or "0"
-    if not version.isdigit() or int(version) > LAKE_VERSION:
-        raise LakeError(
-            f"{where}: the lake is of version {version}, this hubscope knows up to {LAKE_VERSION}",
-            "upgrade hubscope: pip install --upgrade 'hubscope[all]'",
-        )
 
 
 def _make_durable(table: DeltaTable) -> None:

@@ -30,7 +30,9 @@ def command(folder: Path, lake: str, force: bool, open_: bool) -> None:
     About ten worked questions: each a shipped query, a table and a plot. A notebook that was edited is left alone.
     """
     from hubscope.analytics import notebook
+    from hubscope.exporters.lake_version import check_lake
 
+    check_lake(lake)
     path = folder / FILE_NAME
     text = notebook.document(lake)
     if path.exists() and not force:

@@ -107,6 +107,7 @@ def command(
 
 
 def _local(stack: ExitStack, lake: str, wanted: Wanted) -> Destination:
+    local_collector.check_lake(lake)
     state = state_dir(lake) or _state_of_url(lake)
     found = local_collector.find(lake, state, wanted)
     if found is not None and found.state is None:
