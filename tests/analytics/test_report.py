@@ -3,6 +3,7 @@ meet what a later version shows; every report fits its schema."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import sqlite3
@@ -16,6 +17,7 @@ import pytest
 from hubscope.analytics import compare, connect, lru, report
 from hubscope.analytics.engine import Engine
 from hubscope.analytics.model import Report, Trace, json_schema
+from hubscope.analytics.recommend.advice import Advice, together
 from hubscope.analytics.render import html, markdown, text
 from hubscope.analytics.traces import load_trace
 from hubscope.errors import ConfigError, LakeError
@@ -404,6 +406,29 @@ def test_what_was_not_saved_did_not_come_true(lake: Any) -> None:
     assert entry.observed_low <= 0
     assert entry.covered is False
     assert "not seen to have come true" in entry.reason
+
+
+def test_a_removal_saves_something_however_unlike_two_runs_are(lake: Any) -> None:
+    """Durations have ranges by a factor, so two unlike runs give a wide range above 0, never a negative saving."""
+    for ms in (600, 1900):
+        imports(module("scipy.stats", ms), ms=2500)(lake, lake.run(), random.Random(1))
+    (advice,) = checked(lake.write()).recommendations
+    p = advice.predicted
+    assert 0 < p.low < p.saving < p.high
+    assert p.saving / p.low == pytest.approx(p.high / p.saving)
+
+
+def test_a_saving_that_may_be_none_is_not_predicted(lake: Any) -> None:
+    """A range that reaches down to no saving is no prediction: it is said, with what would narrow it."""
+    for _ in range(3):
+        imports(module("scipy.stats", 800))(lake, lake.run(), random.Random(1))
+    (made,) = checked(lake.write()).recommendations
+    none = dataclasses.replace(made, predicted=dataclasses.replace(made.predicted, low=0.0))
+    advice = together([Advice((made, none))])
+    assert advice.recommendations == (made,)
+    (not_judged,) = advice.not_judged
+    assert made.change in not_judged.what
+    assert "more runs" in not_judged.because
 
 
 def test_a_change_not_made_is_not_observed(lake: Any) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from hubscope.analytics.findings import fingerprint
 from hubscope.analytics.metrics import observe
@@ -37,10 +39,35 @@ def not_made(finding: Bottleneck, what: str, because: str) -> Advice:
 
 
 def together(advices: Sequence[Advice]) -> Advice:
+    """All of them, but for predictions whose range reaches down to no saving at all: those are said not to be made."""
+    made = [r for advice in advices for r in advice.recommendations]
     return Advice(
-        tuple(r for advice in advices for r in advice.recommendations),
-        tuple(n for advice in advices for n in advice.not_judged),
+        tuple(r for r in made if r.predicted.low > 0),
+        (
+            *(n for advice in advices for n in advice.not_judged),
+            *(NotJudged(f"what it would save: {r.change}", _TOO_WIDE) for r in made if r.predicted.low <= 0),
+        ),
     )
+
+
+_TOO_WIDE: Final = (
+    "what is known so far leaves room for no saving at all: more runs of this version, or a database to time it on "
+    "(--database FILE) where it is about queries, would narrow it"
+)
+
+
+def _spread(values: Sequence[float]) -> float:
+    """The factor by which the runs' typical value may be off either way, at 90 %: Student's on logarithms.
+
+    Durations are multiplied by what slows a machine down, and none is negative. A twentieth at least: two groups of
+    runs of one program are seldom nearer than that. With one run a tenth, for nothing better is known. Runs in which
+    the value was 0 have no logarithm: the others speak for the spread.
+    """
+    logarithms = [math.log(value) for value in values if value > 0]
+    if len(logarithms) < 2:
+        return 1.1
+    error = statistics.stdev(logarithms) / len(logarithms) ** 0.5
+    return max(math.exp(min(t_quantile(0.95, len(logarithms) - 1) * error, 700.0)), 1.05)
 
 
 def recommendation(
@@ -65,17 +92,12 @@ def recommendation(
 
     `saved_s`: seconds that the change would have saved in all of the observed time.
 
-    low..high is a 90 % range: the method's own (`then_high`..`then_low`), widened on both sides by the 90 % interval
-    of `now` over the runs (Student's), and by a twentieth of `now` at least: two groups of runs of one program are
-    seldom nearer than that. With one run it is a tenth, for nothing better is known.
+    low..high is a 90 % range: the method's own (`then_high`..`then_low`), made wider on both sides by the factor of
+    the runs' own spread (see `_spread`). low is above 0 wherever even `then_high` is less than `now`.
     """
     spent = case.scope.spent(saved_s)
     values = list(observe(case.scope, metric, dimensions).values())
-    if len(values) >= 2:
-        spread = t_quantile(0.95, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
-        spread = max(spread, 0.05 * now)
-    else:
-        spread = 0.1 * now
+    factor = _spread(values)
     return Recommendation(
         fingerprint=fingerprint(kind, case.scope.service, finding.fingerprint),
         for_=(finding.fingerprint,),
@@ -87,8 +109,8 @@ def recommendation(
             now=now,
             then=then,
             saving=now - then,
-            low=min(now - then_high, now - then) - spread,
-            high=max(now - then_low, now - then) + spread,
+            low=min(now - then_high, now - then) / factor,
+            high=max(now - then_low, now - then) * factor,
             method=method,
             dimensions=dict(dimensions),
             saving_seconds_per_day=spent.per_day,
