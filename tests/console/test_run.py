@@ -7,11 +7,14 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import grpc
 import psutil
 import pytest
 from click.testing import Result
@@ -100,15 +103,51 @@ def test_what_a_program_did_is_queryable_when_it_has_ended(
 def test_what_listens_is_used_and_said(lake_dir: Path, addresses: list[str]) -> None:
     """Something else on the port is sent to, with its name said; no collector is started."""
     host, _, port = addresses[1].rpartition(":")
-    with closing(socket.create_server((host, int(port)))):
+    server = grpc.server(ThreadPoolExecutor(2))
+    export = grpc.unary_unary_rpc_method_handler(lambda request, context: b"")
+    server.add_generic_rpc_handlers(
+        (
+            grpc.method_handlers_generic_handler(
+                "opentelemetry.proto.collector.trace.v1.TraceService", {"Export": export}
+            ),
+        )
+    )
+    server.add_insecure_port(f"{host}:{port}")
+    server.start()
+    try:
         code = "import os; print(os.environ['OTEL_EXPORTER_OTLP_ENDPOINT'], os.environ['OTEL_EXPORTER_OTLP_PROTOCOL'])"
         done = run(
             "--lake", str(lake_dir), *addresses, "--", sys.executable, "-c", code, HUBSCOPE_EXIT_TIMEOUT_MS="100"
         )
+    finally:
+        server.stop(None)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"http://{addresses[1]} grpc\n"
     assert f"already listens on {addresses[1]}" in done.stderr
     assert not lake_dir.exists()
+
+
+@pytest.mark.parametrize("flag", [1, 3])
+def test_what_listens_and_is_no_receiver_is_refused(flag: int, lake_dir: Path, addresses: list[str]) -> None:
+    """A plain web server on either port is named with its address and the way out; the program is not run."""
+    host, _, port = addresses[flag].rpartition(":")
+    with ThreadingHTTPServer((host, int(port)), SimpleHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        done = run("--lake", str(lake_dir), *addresses, "--", sys.executable, "-c", "print('ran')")
+        server.shutdown()
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert f"{addresses[flag]} is taken by" in done.stderr
+    assert f"pid {os.getpid()}" in done.stderr
+    assert "hubscope run --grpc" in done.stderr
+
+
+def test_a_program_that_sends_nothing_has_no_report(lake_dir: Path, addresses: list[str]) -> None:
+    """Where nothing was stored, it says that and does not point to a report."""
+    done = run("--lake", str(lake_dir), *addresses, "--", "/bin/true")
+    assert done.returncode == 0, done.stderr
+    assert "nothing of this run was stored" in done.stderr
+    assert "hubscope report" not in done.stderr
 
 
 def test_a_lake_of_a_newer_version_starts_nothing(lake_dir: Path, addresses: list[str], hubscope: Hubscope) -> None:

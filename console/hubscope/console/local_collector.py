@@ -19,12 +19,13 @@ from typing import Final
 
 from hubscope.collector import values
 from hubscope.collector.addresses import Address
-from hubscope.console import collector_link, lake_checks
-from hubscope.errors import LakeError, MissingExtraError
+from hubscope.console import collector_link, lake_checks, otlp_probe
+from hubscope.errors import ConfigError, LakeError, MissingExtraError
 
 READY_DEADLINE_S: Final = 30.0  # imports of Arrow and gRPC take 1 to 3 s; a busy machine takes ten times that
 QUERYABLE_DEADLINE_S: Final = 10.0  # the promise is 2 s
 POLL_S: Final = 0.05
+OTHER_PORTS: Final = (14317, 14318)  # proposed where the usual ones are taken
 LOG_KEPT_BYTES: Final = 1 << 20
 # Without any of these the collector does not start; all of them are in hubscope[collector].
 _NEEDED: Final = ("deltalake", "grpc", "ptars", "pyarrow", "uvicorn", "zstandard")
@@ -71,15 +72,29 @@ def check_lake(lake: str) -> None:
 
 
 def find(lake: str, state: Path, wanted: Wanted) -> Destination | None:
-    """The collector that already runs: this lake's own, or whatever listens at the usual place; None for neither."""
+    """The collector that already runs: this lake's own, or another OTLP receiver at the usual place; None for neither.
+
+    Raises ConfigError where something else has the place: what is sent to it would be lost.
+    """
     own = _own(lake, state)
     if own is not None:
         return own
+    others: list[str] = []
     for address, protocol in ((wanted.grpc, "grpc"), (wanted.http, "http/protobuf")):
         if collector_link.listening(address):
             who = collector_link.owner(address.port) or "another process"
+            if not otlp_probe.speaks_otlp(address, protocol):
+                others.append(f"{address} is taken by {who}, which does not answer as an OTLP receiver ({protocol})")
+                continue
             note = f"{who} already listens on {address}; sending there. What it stores may not be in {lake}."
             return Destination(note, f"http://{address}", protocol)
+    if others:
+        free = f"--grpc {wanted.grpc.host}:{OTHER_PORTS[0]} --http {wanted.http.host}:{OTHER_PORTS[1]}"
+        raise ConfigError(
+            "nothing can be recorded there, so nothing was started:",
+            f"end that process, or take other ports: hubscope run {free} -- …",
+            tuple(others),
+        )
     return None
 
 
@@ -181,12 +196,27 @@ def wait_until_queryable(state: Path, deadline_s: float = QUERYABLE_DEADLINE_S) 
     return True
 
 
+def stored_segment(state: Path) -> int:
+    """The last segment of the log that the lake has; 0 for none."""
+    try:
+        return int((state / "cursors" / "lake").read_text("ascii"))
+    except (OSError, ValueError):
+        return 0
+
+
+def trouble(state: Path) -> str:
+    """Why the collector cannot take or write data now, in its own words; empty where it knows of nothing."""
+    record = collector_link.recorded(state)
+    if record is None:
+        return f"the collector has ended; its log is {state / 'collector.log'}"
+    address = lake_checks.telemetry_address(record)
+    answer = collector_link.health(address) if address is not None else None
+    return str((answer or {}).get("reason") or "")
+
+
 def is_queryable(state: Path) -> bool:
     """Whether the lake has every segment of the log: none is open with data, none is sealed and behind the cursor."""
-    try:
-        cursor = int((state / "cursors" / "lake").read_text("ascii"))
-    except (OSError, ValueError):
-        cursor = 0
+    cursor = stored_segment(state)
     for path in (state / "wal").glob("*"):
         try:
             if path.suffix == ".open" and path.stat().st_size:

@@ -100,9 +100,10 @@ def command(
             command=cmd,
         )
         terminal.say(f"hubscope: {destination.note}")
+        before = local_collector.stored_segment(destination.state) if destination.state else 0
         code = child.run(cmd, environment)
         if destination.state is not None:
-            _settle(destination.state, lake)
+            _settle(destination.state, lake, before)
     return code
 
 
@@ -128,12 +129,23 @@ def _state_of_url(lake: str) -> Path:
     return Path(platformdirs.user_state_dir("hubscope", appauthor=False)) / digest
 
 
-def _settle(state: Path, lake: str) -> None:
-    """Waits until what was sent can be queried, then says what to do next."""
+def _settle(state: Path, lake: str, before: int) -> None:
+    """Waits until what was sent can be queried, then says what to do next, or why there is nothing to look at."""
     with terminal.working("writing the rest"):
         done = local_collector.wait_until_queryable(state)
+    is_stored = local_collector.stored_segment(state) > before
+    reason = local_collector.trouble(state) if not done or not is_stored else ""
+    because = f": {reason}" if reason else ""
     if not done:
-        terminal.say(f"hubscope: not everything is in the lake yet; `hubscope doctor --lake {lake}` says what waits")
+        terminal.say(
+            f"hubscope: not everything is in the lake yet{because}\n  what was accepted waits in {state / 'wal'}, "
+            f"to be written when it can be; `hubscope doctor --lake {lake}` says what waits"
+        )
+    elif not is_stored:
+        remedy = f"hubscope doctor --lake {lake}" if reason else "hubscope doctor says what can be instrumented here"
+        terminal.say(f"hubscope: nothing of this run was stored{because or ': the program sent nothing'}\n  {remedy}")
+    if not is_stored:
+        return
     from hubscope.console.options import LAKE_ENV, default_lake
 
     is_usual = lake in (default_lake(), os.environ.get(LAKE_ENV))
