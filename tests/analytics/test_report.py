@@ -431,6 +431,19 @@ def test_a_saving_that_may_be_none_is_not_predicted(lake: Any) -> None:
     assert "more runs" in not_judged.because
 
 
+def test_a_loop_is_described_by_every_time_it_ran(lake: Any) -> None:
+    """One loop past 50 ms makes the finding; its median, its share and its count are of the cheap ones too."""
+    for _ in range(3):
+        run = lake.run()
+        for ms in (0.5, 0.5, 0.5, 0.5, 3):
+            n_plus_one(30, ms)(lake, run, random.Random(1))
+    (finding,) = checked(lake.write()).bottlenecks
+    assert finding.facts["times"] == 15
+    assert finding.facts["seconds"] == pytest.approx(3 * 0.150)
+    assert "15 ms (up to 90 ms) each time" in finding.sentence
+    assert finding.impact.share_of_kpi == pytest.approx(150 / 250)
+
+
 def test_a_change_not_made_is_not_observed(lake: Any) -> None:
     """A later version with the same cause leaves the prediction open and says why."""
     for version in ("1", "2"):

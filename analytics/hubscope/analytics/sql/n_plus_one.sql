@@ -1,4 +1,5 @@
--- Five or more queries of one shape in a loop under one parent, together $min_ns or more, and what came before.
+-- Five or more queries of one shape in a loop under one parent, every time, and what came before; of the shapes whose
+-- queries took $min_ns or more together in some trace. `max_s` is the dearest loop: the reader decides by it.
 -- Why: one query that lists, then one query for each item, is the most frequent way to lose time in a database. A
 -- loop's body may hold up to four queries: on average at most three others stand between two of the shape. A
 -- query wrapped in a span of its own (a memory operation, say) counts under the span around the wrapper, unless the
@@ -28,14 +29,16 @@ queries AS (
         AND has_attr(SpanAttributes, 'db.system.name')
         AND coalesce(attr(SpanAttributes, 'db.operation.name'), '') NOT IN ('search', 'upsert')
 ),
+repeated AS (
+    SELECT trace_id, shape, sum(duration_ns) AS sum_ns
+    FROM queries
+    GROUP BY trace_id, shape
+    HAVING count(*) >= $min_count
+),
 suspects AS (
     SELECT DISTINCT trace_id
-    FROM (
-        SELECT trace_id, shape
-        FROM queries
-        GROUP BY trace_id, shape
-        HAVING count(*) >= $min_count AND sum(duration_ns) >= $min_ns
-    ) AS repeated
+    FROM repeated
+    WHERE shape IN (SELECT shape FROM repeated WHERE sum_ns >= $min_ns)
 ),
 parents AS (
     SELECT TraceId AS trace_id, SpanId AS span_id, ParentSpanId AS parent_id, SpanName AS name
@@ -67,7 +70,7 @@ islands AS (
         min(place) AS first_place, count(*) AS n, sum(duration_ns) AS sum_ns
     FROM numbered
     GROUP BY trace_id, owner_id, shape
-    HAVING count(*) >= $min_count AND sum(duration_ns) >= $min_ns
+    HAVING count(*) >= $min_count
         AND signed(max(place)) - signed(min(place)) <= 4 * (signed(count(*)) - 1)
 ),
 sources AS (
@@ -106,6 +109,8 @@ SELECT
     count(*) AS times,
     avg(sourced.n) AS queries_each,
     sum(sourced.sum_ns) / 1e9 AS sum_s,
+    q50(sourced.sum_ns) / 1e9 AS median_s,
+    max(sourced.sum_ns) / 1e9 AS max_s,
     worst(sourced.trace_id, sourced.sum_ns) AS worst_trace,
     worst(sourced.owner_id, sourced.sum_ns) AS worst_parent
 FROM sourced
