@@ -16,7 +16,7 @@ from hubscope.collector.decode import decode
 from hubscope.collector.wal import Record, Signal
 from hubscope.errors import LakeError, PermanentError, RetryableError
 from hubscope.exporters import lake, lake_upkeep
-from hubscope.exporters.lake import LakeExporter
+from hubscope.exporters.lake import DiskFullError, LakeExporter
 from hubscope.lake_schema import LAKE_VERSION, LAKE_VERSION_KEY, SCHEMAS, TRACES
 from hubscope.processors.batch import Batch
 
@@ -110,6 +110,18 @@ def test_a_lake_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LakeError, match=f"version {LAKE_VERSION + 1}") as caught:
         LakeExporter(str(tmp_path))
     assert "upgrade" in caught.value.remedy
+
+
+def test_a_full_disk_is_told_before_delta_meets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below the room a commit needs nothing is written and the segment can come again; with room it is written."""
+    exporter = LakeExporter(str(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr("hubscope.exporters.lake.MIN_FREE_BYTES", 1 << 62)
+        with pytest.raises(DiskFullError, match="No space left"):
+            exporter.export(batch(1, "a"))
+    assert stored(tmp_path) == []
+    exporter.export(batch(1, "a"))
+    assert stored(tmp_path) == ["a"]
 
 
 def test_a_foreign_table_is_refused(tmp_path: Path) -> None:

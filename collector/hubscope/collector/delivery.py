@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,7 @@ from hubscope.collector.wal import Record, sealed_segments, segment_number
 from hubscope.errors import HubscopeError, PermanentError, RetryableError
 from hubscope.exporters.base import Exporter
 from hubscope.exporters.forward import ForwardExporter
+from hubscope.exporters.lake import DiskFullError
 from hubscope.processors.batch import Batch
 
 MAX_WAIT_S: Final = 5.0  # between two tries: a destination that is back is found within this
@@ -27,7 +29,7 @@ _log = logging.getLogger(__name__)
 class Delivery(threading.Thread):
     """Common to both: tries with growing pauses, the cursor, and what is told of it."""
 
-    def __init__(self, exporter: Exporter, cursor: Cursor, stop: threading.Event) -> None:
+    def __init__(self, exporter: Exporter, cursor: Cursor, stop: threading.Event, draining: threading.Event) -> None:
         super().__init__(name=f"exporter-{exporter.name}", daemon=True)
         self.exporter = exporter
         self.cursor = cursor
@@ -37,6 +39,7 @@ class Delivery(threading.Thread):
         self.dropped = 0  # requests that were given up
         self.crashed: BaseException | None = None
         self._stopping = stop  # set: give up what cannot be had now
+        self._draining = draining
 
     def status(self) -> dict[str, Any]:
         """What worker.json says of this exporter."""
@@ -66,12 +69,23 @@ class Delivery(threading.Thread):
                 self.exporter.export(batch, records)
             except RetryableError as error:
                 self._failed(error)
-                if self._stopping.wait(max(pause_s, error.retry_after_s)) or give_up():
+                if isinstance(error, DiskFullError) and self._draining.is_set():
+                    self._stopping.set()  # nothing can be drained: the log keeps it, and the stop need not wait
+                if self._pause(max(pause_s, error.retry_after_s), error) or give_up():
                     return False
                 pause_s = min(pause_s * 2, MAX_WAIT_S)
                 continue
             self.last_error = ""
             return True
+
+    def _pause(self, pause_s: float, error: RetryableError) -> bool:
+        """Whether the worker was stopped meanwhile. On a full disk the pause ends where the drain begins."""
+        if not isinstance(error, DiskFullError):
+            return self._stopping.wait(pause_s)
+        deadline_s = time.monotonic() + pause_s
+        while not self._stopping.wait(0.1) and not self._draining.is_set() and time.monotonic() < deadline_s:
+            pass
+        return self._stopping.is_set()
 
     def _advance(self, segment: int) -> None:
         """Note durably that the exporter has the segment; on a full disk once there is room again, or not at all."""
@@ -104,8 +118,9 @@ class LakeDelivery(Delivery):
         cursor: Cursor,
         stop: threading.Event,
         without_guilty: Callable[[Batch, str], Batch],
+        draining: threading.Event,  # set: finish what is sealed, then end
     ) -> None:
-        super().__init__(exporter, cursor, stop)
+        super().__init__(exporter, cursor, stop, draining)
         self.waiting: queue.Queue[tuple[Batch, int] | None] = queue.Queue(LAKE_QUEUE)
         self._without_guilty = without_guilty
 
@@ -148,16 +163,15 @@ class ForwardDelivery(Delivery):
         state_dir: Path,
         processed: Callable[[], int],
         max_backlog_bytes: int,
-        draining: threading.Event,
+        draining: threading.Event,  # set: nothing more will be processed
     ) -> None:
-        super().__init__(exporter, cursor, stop)
+        super().__init__(exporter, cursor, stop, draining)
         self._forward = exporter
         self._wal_dir = wal_dir
         self._state_dir = state_dir
         self._derived = DerivedLog(state_dir)
         self._processed = processed
         self._max_backlog_bytes = max_backlog_bytes
-        self._draining = draining  # set: nothing more will be processed
         self._passed_over = 0
 
     def status(self) -> dict[str, Any]:

@@ -64,10 +64,13 @@ class Telemetry:
         segments = sealed_segments(self._settings.wal_dir)
         last = self._intake.writer.last_sealed_unix_nano
         ready = refusal is None
+        exporters = worker.get("exporters", {})
+        unwritten = str(exporters.get("lake", {}).get("last_error") or "")
         return {
-            "status": "ready" if ready else "refusing",
+            # degraded: what comes is taken and is safe in the log, but does not get into the lake now
+            "status": "refusing" if not ready else "degraded" if unwritten else "ready",
             "ready": ready,
-            "reason": None if refusal is None else refusal.message,
+            "reason": (unwritten or None) if refusal is None else refusal.message,
             "pid": os.getpid(),
             "lake": self._settings.lake,
             "state": self._settings.state_dir,
@@ -76,7 +79,7 @@ class Telemetry:
             "log_bytes": self._intake.log_bytes,
             "last_segment_sealed_unix_nano": last or None,
             "worker": {"pid": worker.get("pid"), "alive": age_s < WORKER_FRESH_S, "age_s": round(age_s, 3)},
-            "exporters": worker.get("exporters", {}),
+            "exporters": exporters,
         }
 
     def metrics(self) -> str:

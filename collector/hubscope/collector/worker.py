@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -69,7 +70,9 @@ class Worker:
         self.drain = threading.Event()  # finish what is sealed, then end
         self.stop = threading.Event()  # give up what cannot be had now
         self.lake = LakeExporter(settings.lake, f"{COLLECTOR_APPLICATION}/{writer_id(self.state_dir)}")
-        self.lake_delivery = LakeDelivery(self.lake, Cursor(self.state_dir, "lake"), self.stop, self._without_guilty)
+        self.lake_delivery = LakeDelivery(
+            self.lake, Cursor(self.state_dir, "lake"), self.stop, self._without_guilty, self.drain
+        )
         self.processed = self.lake_delivery.cursor.segment
         self.batches = 0
         self.kpis: dict[tuple[str, str], dict[str, Any]] = {}
@@ -97,6 +100,8 @@ class Worker:
                     self._remove_finished()
                 except OSError as error:  # the state folder's disk is full or gone: nothing is lost, all can wait
                     _log.warning("segment %d waits: %s", segment_number(path), error)
+                    if draining and error.errno == errno.ENOSPC:
+                        self.stop.set()  # nothing can be drained; the log keeps it
                     self.stop.wait(1.0)
                     break
                 if self.stop.is_set():

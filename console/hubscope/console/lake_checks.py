@@ -57,7 +57,8 @@ def collector(lake: str) -> Iterator[Check]:
         remedy = f"see {state / 'collector.log'}, end the process, start it again"
         yield Check("collector", FAIL, f"pid {found['pid']} is alive and does not answer at {address}", remedy)
     elif not is_healthy(answer):
-        detail = f"pid {found['pid']} takes no data: {answer.get('reason') or answer.get('status')}"
+        does = "takes data and cannot write it" if answer.get("ready") else "takes no data"
+        detail = f"pid {found['pid']} {does}: {answer.get('reason') or answer.get('status')}"
         yield Check("collector", FAIL, detail, f"see {state / 'collector.log'}")
     elif not answer.get("worker", {}).get("alive", True):
         detail = f"pid {found['pid']} takes data, and its worker does not write it"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,8 @@ from hubscope.lake_schema import LAKE_VERSION, LAKE_VERSION_KEY, PARTITION, SCHE
 from hubscope.processors.batch import Batch
 
 COLLECTOR_APPLICATION: Final = "hubscope-collector"
+# Below this nothing is appended: a commit of seven tables with a checkpoint stays under 20 MiB; a compaction does not.
+MIN_FREE_BYTES: Final = 64 << 20
 
 # Level 1: 52 B a span where level 3 gave 54, and a tenth faster. Compaction may press harder, once.
 _WRITER: Final = WriterProperties(compression="ZSTD", compression_level=1)
@@ -38,6 +41,10 @@ _CONFIGURATION: Final = {
 }
 # Columns whose minimum and maximum stand in the log, for readers to skip files by. All 40 would be ten times more.
 _STATISTICS: Final = ("Timestamp", "TimestampUnixNano", "TimeUnix", "TimeUnixNano", "ServiceName", "ServiceVersion")
+
+
+class DiskFullError(RetryableError):
+    """The lake's disk has no room: nothing can be written until somebody makes some."""
 
 
 class LakeExporter:
@@ -73,6 +80,7 @@ class LakeExporter:
 
         Raises RetryableError for a full disk or an unreachable store, PermanentError for rows that Delta refuses.
         """
+        self._check_room(sum(rows.nbytes for name in SCHEMAS for rows in batch.rows(name)))
         for name in SCHEMAS:
             rows = list(batch.rows(name))
             if rows:
@@ -88,6 +96,21 @@ class LakeExporter:
     def close(self) -> None:
         self._tables.clear()
         self._versions.clear()
+
+    def _check_room(self, size_bytes: int) -> None:
+        """Raise DiskFullError before delta-rs meets a full disk: it panics there, with a backtrace on stderr."""
+        if "://" in self.lake:
+            return
+        needed_bytes = max(MIN_FREE_BYTES, 3 * size_bytes)
+        try:
+            free_bytes = shutil.disk_usage(self.lake).free
+        except OSError:
+            return  # the folder is gone: the write says so
+        if free_bytes < needed_bytes:
+            raise DiskFullError(
+                f"{self.lake}: No space left to write: {free_bytes >> 20} MiB free, {needed_bytes >> 20} MiB needed",
+                "free some disk space; what was accepted waits in the log",
+            )
 
     def _append(self, name: str, rows: pa.Table, segment: int) -> None:
         try:
