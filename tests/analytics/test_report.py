@@ -476,7 +476,7 @@ def test_an_index_is_timed_on_a_copy(lake: Any, tmp_path: Path) -> None:
             run.trace(lake.span("task browse", 150, lake.query(text, 120, "m", rows=20)))
     lake.write()
     (without,) = [n for n in checked(lake.path).could_not_judge if n.what.startswith("what an index")]
-    assert "--database" in without.because
+    assert "--database FILE would let it be timed" in without.because
     made = checked(lake.path, databases=[path])
     (advice,) = made.recommendations
     assert "CREATE INDEX m_owner" in advice.change

@@ -30,7 +30,7 @@ def _one(case: Case, finding: Bottleneck) -> Advice:
     if facts["system"] != "sqlite":
         return not_made(finding, what, f"the database is {facts['system']}; only SQLite can be timed on a copy")
     if not case.databases:
-        return not_made(finding, what, "no database was given to time it on (--database FILE)")
+        return not_made(finding, what, "no database was given: --database FILE would let it be timed on a copy")
     text = query_text(case, finding)
     if text is None:
         return not_made(finding, what, "the spans carry no db.query.text")

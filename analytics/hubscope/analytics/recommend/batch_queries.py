@@ -55,7 +55,7 @@ def _one(case: Case, finding: Bottleneck) -> Advice:
     if found is None:
         because = (
             "every query returned the same number of rows, so what one more row costs is not known, "
-            "and no database was given to measure it on (--database FILE)"
+            "and no database was given: --database FILE would let it be measured"
         )
         return not_made(finding, "one query instead", because)
     share, share_low, share_high, method = found
