@@ -68,7 +68,7 @@ def test_what_cannot_be_run_is_said(tmp_path: Path) -> None:
         child.find([str(tmp_path / "gone")])
     with pytest.raises(ConfigError, match="is a folder"):
         child.find([str(tmp_path)])
-    with pytest.raises(ConfigError, match="not executable") as caught:
+    with pytest.raises(ConfigError, match="not an executable program") as caught:
         child.find([str(script)])
     assert "hubscope run -- python" in str(caught.value)
 

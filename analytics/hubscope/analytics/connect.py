@@ -87,7 +87,7 @@ def connect(
         except duckdb.Error as error:
             raise LakeError(
                 f"table {name} of the lake at {location} cannot be read: {_first_line(error)}",
-                "`hubscope doctor` checks the lake's files; a table restored from a backup must be whole",
+                "restore that file from a backup; or move the table aside and `hubscope import` the data again",
             ) from error
     return connection
 
@@ -110,7 +110,7 @@ def _snapshot(location: str, name: str) -> DeltaTable | None:
     except (DeltaError, OSError) as error:
         raise LakeError(
             f"table {name} of the lake at {location} cannot be opened: {_first_line(error)}",
-            "`hubscope doctor` checks the lake; a half-written `_delta_log` is repaired by restoring that folder",
+            "restore its `_delta_log` from a backup; or move the table aside and `hubscope import` the data again",
         ) from error
     check_version(version, location)
     return table

@@ -28,9 +28,11 @@ def find(command: Sequence[str]) -> str:
     if os.path.dirname(name) and os.path.isdir(name):
         raise ConfigError(f"{name} is a folder, not a program", "name the program to run after `--`")
     if os.path.dirname(name) and os.path.exists(name):
-        interpreter = "python " if name.endswith(".py") else ""
-        remedy = f"chmod +x {name}, or run it by its interpreter: hubscope run -- {interpreter}{name} …"
-        raise ConfigError(f"{name} is not executable", remedy)
+        if name.endswith(".py"):
+            remedy = f"run it by its interpreter: hubscope run -- python {name} …"
+        else:
+            remedy = "name a program, or the interpreter of a script: hubscope run -- python app.py"
+        raise ConfigError(f"{name} is not an executable program", remedy)
     searched = "" if os.path.dirname(name) else " on PATH"
     raise ConfigError(f"there is no command {name!r}{searched}", "check the spelling of what stands after `--`")
 

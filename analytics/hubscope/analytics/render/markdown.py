@@ -53,8 +53,12 @@ def _folded(summary: str, body: str) -> str:
 
 
 def _kpis(report: Report) -> str:
+    kpis = outline.judged_kpis(report)
+    several = len({kpi.service for kpi in kpis}) > 1
+    service = ("service",) if several else ()
     rows = [
         (
+            *((_code(kpi.service or "(no name)"),) if several else ()),
             _MARK.get(kpi.status, "") if kpi.target else "",
             _code(kpi.name),
             numbers.quantity(kpi.value, outline.kpi_unit(kpi)),
@@ -62,9 +66,9 @@ def _kpis(report: Report) -> str:
             numbers.interval(kpi.low, kpi.high, outline.kpi_unit(kpi)),
             str(kpi.runs),
         )
-        for kpi in outline.judged_kpis(report)
+        for kpi in (sorted(kpis, key=lambda kpi: kpi.service or "") if several else kpis)
     ]
-    return _table(("", "KPI", "value", "target", "95 % interval", "runs"), rows) if rows else ""
+    return _table((*service, "", "KPI", "value", "target", "95 % interval", "runs"), rows) if rows else ""
 
 
 def _items(report: Report, top: int) -> str:

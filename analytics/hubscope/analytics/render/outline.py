@@ -24,6 +24,7 @@ from hubscope.analytics.model import (
 )
 from hubscope.analytics.render import numbers
 
+OWN_PHASE = "instrumentation"  # the start-up phase in which hubscope sets itself up
 TOP_FINDINGS = 5  # on the terminal and in Markdown; the HTML shows all
 
 
@@ -119,7 +120,23 @@ def startup_title(startup: StartupTime) -> str:
     end = "the end of the process: it never became interactive" if startup.ended_by == "exit" else startup.ended_by
     starts = f"median of {startup.starts} starts" if startup.starts > 1 else "one start"
     how = ", ".join(part for part in (startup.type, starts) if part)
-    return f"Start-up: {numbers.quantity(startup.duration, 's')} from process creation to {end or 'its end'} ({how})"
+    title = f"Start-up: {numbers.quantity(startup.duration, 's')} from process creation to {end or 'its end'} ({how})"
+    own_s = sum(phase.duration for phase in startup.phases if phase.phase == OWN_PHASE)
+    if not own_s:
+        return title
+    return f"{title}; of it, {numbers.quantity(own_s, 's')} are hubscope's own set-up (phase {OWN_PHASE})"
+
+
+def unjudged_comparisons(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
+    """`4 metrics (a, b, c, …): why`, one for each reason, the most frequent first."""
+    by_reason: dict[str, list[str]] = {}
+    for comparison in comparisons:
+        if comparison.verdict == "unknown":
+            by_reason.setdefault(comparison.reason or "no reason was given", []).append(comparison_title(comparison))
+    return tuple(
+        f"{numbers.count(len(titles), 'metric')} ({', '.join(titles[:3])}{', …' if len(titles) > 3 else ''}): {reason}"
+        for reason, titles in sorted(by_reason.items(), key=lambda entry: -len(entry[1]))
+    )
 
 
 def used(entry: ImportTime) -> str:

@@ -261,9 +261,9 @@ def _comparisons(page: _Page, report: Report, every: bool) -> None:
     if same:
         page.wrapped(f"{numbers.count(same, 'metric')} stayed the same.", indent="  ")
     if unknown:
-        reasons = dict.fromkeys(c.reason for c in rest if c.verdict == "unknown" and c.reason)
-        because = f": {'; '.join(list(reasons)[:3])}" if reasons else "."
-        page.wrapped(f"{numbers.count(unknown, 'metric')} could not be judged{because}", indent="  ")
+        page.wrapped(f"{numbers.count(unknown, 'metric')} could not be judged:", indent="  ")
+        for line in outline.unjudged_comparisons(rest):
+            page.wrapped(line, first="  · ", indent="    ")
 
 
 def _comparison_line(page: _Page, comparison: Comparison, title: str, width: int) -> str:
