@@ -150,3 +150,10 @@ def test_a_missing_value_is_named(lake: Any) -> None:
     """A query run without one of its values says which."""
     with pytest.raises(ConfigError, match=r"\$trace_id"):
         engine.Engine(connect(lake.write())).rows("trace_spans")
+
+
+def test_nothing_but_the_caller_writes_to_stdout(lake: Any) -> None:
+    """DuckDB draws no progress bar: scripts read stdout."""
+    lake.run().trace(lake.span("GET /", 3))
+    connection = connect(lake.write())
+    assert connection.execute("SELECT current_setting('enable_progress_bar')").fetchone() == (False,)

@@ -79,6 +79,8 @@ def connect(
     # Rows are always ordered by name where order matters; keeping insertion order costs memory on large scans.
     connection.execute("SET preserve_insertion_order = false")
     connection.execute("SET TimeZone = 'UTC'")
+    # DuckDB draws its bar on stdout after two seconds, into the middle of a report that a script reads.
+    connection.execute("SET enable_progress_bar = false")
     for macro in MACROS:
         connection.execute(macro)
     for name, snapshot in snapshots.items():
