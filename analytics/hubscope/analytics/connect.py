@@ -6,6 +6,7 @@ writing. DuckDB's own Delta extension is not used: it must be downloaded at run 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -80,7 +81,8 @@ def connect(
     connection.execute("SET preserve_insertion_order = false")
     connection.execute("SET TimeZone = 'UTC'")
     # DuckDB draws its bar on stdout after two seconds, into the middle of a report that a script reads.
-    connection.execute("SET enable_progress_bar = false")
+    with contextlib.suppress(duckdb.InvalidInputException):  # Jupyter without ipywidgets draws none, and refuses this
+        connection.execute("SET enable_progress_bar = false")
     for macro in MACROS:
         connection.execute(macro)
     for name, snapshot in snapshots.items():
