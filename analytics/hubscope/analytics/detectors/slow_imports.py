@@ -156,44 +156,35 @@ def _end(interactive: bool) -> str:
 
 def _not_known(scope: Scope, group: Unused, cost_s: float, took_s: float, interactive: bool) -> Bottleneck:
     """A dear import that may be needed: the place is said, a saving is not."""
-    share = min(cost_s / took_s, 1.0)
-    return Bottleneck(
-        fingerprint=fingerprint(NAME, scope.service, top_level(group.module)),
-        detector=NAME,
-        severity=severity_by_share(share),
-        service=scope.service,
-        operation=f"import {group.module}",
-        sentence=(
-            f"Importing {group.module} takes {duration(cost_s)} of the start's {duration(took_s)}; whether anything "
-            f"needs it before {_end(interactive)} can't be known ({NO_CODE}): look at what it does, or import it later."
-        ),
-        impact=impact(scope, sum(group.values.values()), share, "startup.interactive" if interactive else None),
-        evidence=one_span(group.trace_id, group.span_id),
-        version=scope.name or None,
-        facts={
-            "module": group.module,
-            "packages": list(group.packages),
-            "seconds": cost_s,
-            "startup_s": took_s,
-            "use": "unknown",
-        },
+    sentence = (
+        f"Importing {group.module} takes {duration(cost_s)} of the start's {duration(took_s)}; whether anything "
+        f"needs it before {_end(interactive)} can't be known ({NO_CODE}): look at what it does, or import it later."
     )
+    return _about(scope, group, cost_s, took_s, interactive, sentence, use="unknown")
 
 
 def _finding(scope: Scope, group: Unused, cost_s: float, took_s: float, interactive: bool) -> Bottleneck:
-    share = min(cost_s / took_s, 1.0)
+    """An import of which nothing was used before the start ended."""
     others = [package for package in group.packages if package != top_level(group.module)]
     along = f" (with {', '.join(others[:3])}{' and others' if len(others) > 3 else ''})" if others else ""
+    sentence = (
+        f"The start imports {group.module}{along} for {duration(cost_s)} of {duration(took_s)}, and nothing uses "
+        f"it before {_end(interactive)}: import it where it is first needed."
+    )
+    return _about(scope, group, cost_s, took_s, interactive, sentence, use="none")
+
+
+def _about(
+    scope: Scope, group: Unused, cost_s: float, took_s: float, interactive: bool, sentence: str, use: str
+) -> Bottleneck:
+    share = min(cost_s / took_s, 1.0)
     return Bottleneck(
         fingerprint=fingerprint(NAME, scope.service, top_level(group.module)),
         detector=NAME,
         severity=severity_by_share(share),
         service=scope.service,
         operation=f"import {group.module}",
-        sentence=(
-            f"The start imports {group.module}{along} for {duration(cost_s)} of {duration(took_s)}, and nothing uses "
-            f"it before {_end(interactive)}: import it where it is first needed."
-        ),
+        sentence=sentence,
         impact=impact(scope, sum(group.values.values()), share, "startup.interactive" if interactive else None),
         evidence=one_span(group.trace_id, group.span_id),
         version=scope.name or None,
@@ -202,6 +193,6 @@ def _finding(scope: Scope, group: Unused, cost_s: float, took_s: float, interact
             "packages": list(group.packages),
             "seconds": cost_s,
             "startup_s": took_s,
-            "use": "none",
+            "use": use,
         },
     )
