@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hubscope.collector import dead_letter
-from hubscope.collector.cursors import Cursor
-from hubscope.collector.wal import Record, Signal
+from hubscope.collector.log import dead_letter
+from hubscope.collector.log.cursors import Cursor
+from hubscope.collector.log.wal import Record, Signal
 from hubscope.errors import LakeError
 
 

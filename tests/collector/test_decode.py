@@ -19,11 +19,11 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import Exemplar, Metric
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from hubscope.collector import decode_common
-from hubscope.collector.decode import decode
-from hubscope.collector.decode_values import text_of
-from hubscope.collector.encode import any_value, encode_derived
-from hubscope.collector.wal import Record, Signal
+from hubscope.collector.log.wal import Record, Signal
+from hubscope.collector.otlp import decode_common
+from hubscope.collector.otlp.decode import decode
+from hubscope.collector.otlp.decode_values import text_of
+from hubscope.collector.otlp.encode import any_value, encode_derived
 from hubscope.errors import BadInputError, PermanentError
 from hubscope.lake_schema import EXPONENTIAL_HISTOGRAM, GAUGE, HISTOGRAM, LOGS, SCHEMAS, SUM, SUMMARY, TRACES
 
@@ -545,7 +545,7 @@ def test_large_resources_over_many_spans_are_refused(monkeypatch: pytest.MonkeyP
 
 def test_requests_of_several_groups_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Groups of requests decoded one after the other give one table in the order of the records."""
-    monkeypatch.setattr("hubscope.collector.decode.GROUP_BYTES", 20)
+    monkeypatch.setattr("hubscope.collector.otlp.decode.GROUP_BYTES", 20)
     rows = rows_of(Signal.TRACES, *[one_span(name=f"span {n}") for n in range(20)])[TRACES]
     assert [row["SpanName"] for row in rows] == [f"span {n}" for n in range(20)]
 

@@ -22,9 +22,9 @@ from grpc_status import rpc_status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
-from hubscope.collector import wal
-from hubscope.collector.addresses import Address
-from hubscope.collector.settings import CollectorSettings, Limits, Security
+from hubscope.collector.configuration.addresses import Address
+from hubscope.collector.configuration.settings import CollectorSettings, Limits, Security
+from hubscope.collector.log import wal
 
 MIB = 1024 * 1024
 PROTOBUF = {"Content-Type": "application/x-protobuf"}

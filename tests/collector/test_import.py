@@ -19,10 +19,10 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
-from hubscope.collector import import_files
-from hubscope.collector.import_formats import requests_in, signal_of
-from hubscope.collector.otlp_json import to_protobuf
-from hubscope.collector.wal import Signal
+from hubscope.collector.imports import import_files
+from hubscope.collector.imports.import_formats import requests_in, signal_of
+from hubscope.collector.log.wal import Signal
+from hubscope.collector.otlp.otlp_json import to_protobuf
 from hubscope.console.main import main
 from hubscope.errors import BadInputError, LakeError
 from hubscope.lake_schema import GAUGE, LOGS, TRACES

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hubscope.collector import settings as collector_settings
-from hubscope.collector import values
-from hubscope.collector.addresses import Address
-from hubscope.collector.settings import CollectorSettings, Limits, Security, from_json, load
+from hubscope.collector.configuration import settings as collector_settings
+from hubscope.collector.configuration import values
+from hubscope.collector.configuration.addresses import Address
+from hubscope.collector.configuration.settings import CollectorSettings, Limits, Security, from_json, load
 from hubscope.errors import ConfigError, status_of
 from hubscope.exporters.forward import ForwardConfig
 

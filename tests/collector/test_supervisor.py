@@ -18,14 +18,15 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from hubscope.collector import intake as intake_module
-from hubscope.collector import leases, supervisor, wal
-from hubscope.collector.addresses import Address
-from hubscope.collector.counters import Counters
-from hubscope.collector.intake import Intake
+from hubscope.collector import leases, supervisor
+from hubscope.collector.configuration.addresses import Address
+from hubscope.collector.configuration.settings import CollectorSettings, Limits
 from hubscope.collector.lock import hold
-from hubscope.collector.settings import CollectorSettings, Limits
-from hubscope.collector.wal import SegmentWriter, Signal
+from hubscope.collector.log import wal
+from hubscope.collector.log.wal import SegmentWriter, Signal
+from hubscope.collector.receivers import intake as intake_module
+from hubscope.collector.receivers.counters import Counters
+from hubscope.collector.receivers.intake import Intake
 from hubscope.console.main import main
 from hubscope.errors import ConfigError, RetryableError
 

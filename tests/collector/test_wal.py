@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hubscope.collector import wal
-from hubscope.collector.wal import Record, SegmentWriter, Signal
+from hubscope.collector.log import wal
+from hubscope.collector.log.wal import Record, SegmentWriter, Signal
 from hubscope.errors import LakeError
 
 RECORDS = st.lists(

@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from hubscope.collector.wal import Record, Signal
+from hubscope.collector.log.wal import Record, Signal
 from hubscope.errors import ConfigError, RetryableError
 from hubscope.exporters.forward import MAX_REQUEST_BYTES, ForwardConfig, ForwardExporter, merged, transport
 from hubscope.exporters.forward_grpc import GrpcTransport

@@ -12,8 +12,8 @@ from deltalake import DeltaTable, write_deltalake
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
-from hubscope.collector.decode import decode
-from hubscope.collector.wal import Record, Signal
+from hubscope.collector.log.wal import Record, Signal
+from hubscope.collector.otlp.decode import decode
 from hubscope.errors import LakeError, PermanentError, RetryableError
 from hubscope.exporters import lake, lake_upkeep
 from hubscope.exporters.lake import DiskFullError, LakeExporter

@@ -22,8 +22,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 
-from hubscope.collector.decode import decode
-from hubscope.collector.wal import Record, Signal
+from hubscope.collector.log.wal import Record, Signal
+from hubscope.collector.otlp.decode import decode
 from hubscope.processors import rules
 from hubscope.processors.batch import Batch
 from hubscope.processors.sdk import attach

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from hubscope.collector.cursors import Cursor
+from hubscope.collector.log.cursors import Cursor
+from hubscope.collector.log.wal import Record, sealed_segments, segment_number
 from hubscope.collector.segments import DerivedLog, readable_records
-from hubscope.collector.wal import Record, sealed_segments, segment_number
 from hubscope.errors import HubscopeError, PermanentError, RetryableError
 from hubscope.exporters.base import Exporter
 from hubscope.exporters.forward import ForwardExporter

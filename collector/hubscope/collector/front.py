@@ -21,13 +21,13 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from hubscope.collector import grpc_receiver, http_receiver
-from hubscope.collector.counters import Counters
-from hubscope.collector.intake import Intake
+from hubscope.collector.configuration.settings import CollectorSettings, from_json
 from hubscope.collector.lock import hold
-from hubscope.collector.settings import CollectorSettings, from_json
+from hubscope.collector.log.wal import SegmentWriter
+from hubscope.collector.receivers import grpc_receiver, http_receiver
+from hubscope.collector.receivers.counters import Counters
+from hubscope.collector.receivers.intake import Intake
 from hubscope.collector.telemetry import Telemetry
-from hubscope.collector.wal import SegmentWriter
 from hubscope.errors import HubscopeError, LakeError, status_of
 
 GRACE_S: Final = 3.0  # for requests on their way when the stop comes

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hubscope.collector.dead_letter import set_segment_aside
-from hubscope.collector.decode import decode
-from hubscope.collector.durable import write_durably
-from hubscope.collector.wal import DamagedSegmentError, Record, encode, read_segment
+from hubscope.collector.log.dead_letter import set_segment_aside
+from hubscope.collector.log.durable import write_durably
+from hubscope.collector.log.wal import DamagedSegmentError, Record, encode, read_segment
+from hubscope.collector.otlp.decode import decode
 from hubscope.errors import LakeError
 from hubscope.processors.batch import Batch, Processor
 

@@ -22,10 +22,10 @@ from types import FrameType
 from typing import Any, Final
 
 from hubscope.collector import leases
-from hubscope.collector.addresses import Address
+from hubscope.collector.configuration.addresses import Address
+from hubscope.collector.configuration.settings import CollectorSettings
 from hubscope.collector.lock import hold
-from hubscope.collector.settings import CollectorSettings
-from hubscope.collector.wal import sealed_segments
+from hubscope.collector.log.wal import sealed_segments
 from hubscope.errors import EXIT_DONE, ConfigError, LakeError
 from hubscope.exporters.lake_version import check_lake
 

@@ -14,12 +14,12 @@ from typing import Any, Final
 
 import psutil
 
-from hubscope.collector.counters import Counters
-from hubscope.collector.grpc_receiver import is_authorized
-from hubscope.collector.http_receiver import Receive, Scope, Send
-from hubscope.collector.intake import Intake
-from hubscope.collector.settings import CollectorSettings
-from hubscope.collector.wal import sealed_segments
+from hubscope.collector.configuration.settings import CollectorSettings
+from hubscope.collector.log.wal import sealed_segments
+from hubscope.collector.receivers.counters import Counters
+from hubscope.collector.receivers.grpc_receiver import is_authorized
+from hubscope.collector.receivers.http_receiver import Receive, Scope, Send
+from hubscope.collector.receivers.intake import Intake
 
 WORKER_FRESH_S: Final = 5.0  # it publishes twice a second; a worker that writes a large batch may skip a few
 _ITEMS: Final = ("spans", "metric_points", "log_records")

@@ -109,8 +109,8 @@ def main() -> int:
     parser.add_argument("state_dir", type=Path)
     parser.add_argument("--rules")
     arguments = parser.parse_args()
+    from hubscope.collector.log.wal import DamagedSegmentError, Record, read_segment
     from hubscope.collector.segments import batch_of
-    from hubscope.collector.wal import DamagedSegmentError, Record, read_segment
     from hubscope.exporters.lake import LakeExporter
     from hubscope.processors.pipeline import processors
     from hubscope.processors.rules import load

@@ -33,16 +33,16 @@ from queue import Full
 from typing import Any, Final
 
 from hubscope import semconv
-from hubscope.collector import dead_letter
-from hubscope.collector.cursors import Cursor
-from hubscope.collector.decode import decode
+from hubscope.collector.configuration.settings import CollectorSettings, from_json
 from hubscope.collector.delivery import Delivery, ForwardDelivery, LakeDelivery
-from hubscope.collector.durable import write_durably
-from hubscope.collector.encode import encode_derived
+from hubscope.collector.log import dead_letter
+from hubscope.collector.log.cursors import Cursor
+from hubscope.collector.log.durable import write_durably
+from hubscope.collector.log.wal import Record, remove_segment, sealed_segments, segment_number
+from hubscope.collector.otlp.decode import decode
+from hubscope.collector.otlp.encode import encode_derived
 from hubscope.collector.segments import DerivedLog, batch_of, readable_records
-from hubscope.collector.settings import CollectorSettings, from_json
 from hubscope.collector.trial import guilty_records
-from hubscope.collector.wal import Record, remove_segment, sealed_segments, segment_number
 from hubscope.errors import HubscopeError, LakeError, RetryableError, status_of
 from hubscope.exporters.forward import ForwardConfig, ForwardExporter
 from hubscope.exporters.lake import COLLECTOR_APPLICATION, LakeExporter

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from hubscope.collector.addresses import Address
+from hubscope.collector.configuration.addresses import Address
 from hubscope.console.collector_link import listening
 from hubscope.errors import HubscopeError
 

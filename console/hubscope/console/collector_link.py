@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from hubscope.collector.addresses import Address
+from hubscope.collector.configuration.addresses import Address
 
 CONNECT_TIMEOUT_S = 0.5  # loopback answers in under a millisecond; half a second is a machine under load
 HEALTH_TIMEOUT_S = 2.0

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from hubscope.collector import values
-from hubscope.collector.addresses import DEFAULT_GRPC, DEFAULT_HTTP, DEFAULT_TELEMETRY, Address
-from hubscope.collector.values import MIB_BYTES
+from hubscope.collector.configuration import values
+from hubscope.collector.configuration.addresses import DEFAULT_GRPC, DEFAULT_HTTP, DEFAULT_TELEMETRY, Address
+from hubscope.collector.configuration.values import MIB_BYTES
 from hubscope.console.checks import FAIL, OK, WARN, Check
 from hubscope.console.collector_link import (
     health,
@@ -102,7 +102,7 @@ def lake(lake: str) -> Iterator[Check]:
 
 
 def _folder(folder: Path) -> Iterator[Check]:
-    from hubscope.collector.settings import Limits
+    from hubscope.collector.configuration.settings import Limits
 
     nearest = next((p for p in (folder, *folder.parents) if p.exists()), Path("/"))
     if not nearest.is_dir():

@@ -17,8 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from hubscope.collector import values
-from hubscope.collector.addresses import Address
+from hubscope.collector.configuration import values
+from hubscope.collector.configuration.addresses import Address
 from hubscope.console import collector_link, lake_checks, otlp_probe
 from hubscope.errors import ConfigError, LakeError, MissingExtraError
 

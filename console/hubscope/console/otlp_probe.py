@@ -9,7 +9,7 @@ import http.client
 from contextlib import closing
 from typing import Final
 
-from hubscope.collector.addresses import Address
+from hubscope.collector.configuration.addresses import Address
 
 DEADLINE_S: Final = 1.0  # an answer over loopback takes 2 ms; a second is a machine under load
 _EXPORT: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"

@@ -64,7 +64,7 @@ def command(
     What is acknowledged is on disk and survives any crash; it can be queried within two seconds. Ctrl-C stops cleanly,
     a second one at once; nothing is lost either way.
     """
-    from hubscope.collector import settings as collector_settings
+    from hubscope.collector.configuration import settings as collector_settings
     from hubscope.processors import rules as kpi_rules
 
     flags: dict[str, Any] = {

@@ -15,7 +15,7 @@ from hubscope.console.options import lake_option, rules_option
 from hubscope.errors import EXIT_DONE, EXIT_UNREADABLE
 
 if TYPE_CHECKING:
-    from hubscope.collector.import_files import Outcome
+    from hubscope.collector.imports.import_files import Outcome
 
 PROGRESS_AFTER_S = 2.0
 PROGRESS_EVERY_S = 0.2
@@ -39,7 +39,7 @@ def command(paths: tuple[str, ...], lake: str, rules: str | None) -> int:
 
     Exit code 4 means that a file could not be read, or held nothing that could be taken.
     """
-    from hubscope.collector.import_files import import_file
+    from hubscope.collector.imports.import_files import import_file
     from hubscope.processors.rules import load
 
     loaded = load(rules)

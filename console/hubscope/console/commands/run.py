@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from hubscope.collector import values
-from hubscope.collector.addresses import DEFAULT_GRPC, DEFAULT_HTTP, DEFAULT_TELEMETRY, Address
+from hubscope.collector.configuration import values
+from hubscope.collector.configuration.addresses import DEFAULT_GRPC, DEFAULT_HTTP, DEFAULT_TELEMETRY, Address
 from hubscope.console import child, local_collector, terminal
 from hubscope.console.local_collector import Destination, Wanted
 from hubscope.console.options import example, lake_option, state_dir

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from hubscope.collector.addresses import Address
+from hubscope.collector.configuration.addresses import Address
 from hubscope.console import collector_link, local_collector
 from hubscope.console.demo.children import STOP_DEADLINE_S, environment, hubscope, module, started
 from hubscope.console.demo.place import Place

@@ -15,14 +15,15 @@ from typing import Any, Final, NamedTuple
 import uvicorn
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # ships no types
 
-from hubscope.collector import otlp_json, statuses
-from hubscope.collector.addresses import Address
-from hubscope.collector.counters import Counters
-from hubscope.collector.grpc_receiver import is_authorized
-from hubscope.collector.intake import Intake
-from hubscope.collector.limits import RequestTooLargeError, gunzip
-from hubscope.collector.requests import KINDS, Kind, count_items
-from hubscope.collector.settings import CollectorSettings, Security
+from hubscope.collector.configuration.addresses import Address
+from hubscope.collector.configuration.settings import CollectorSettings, Security
+from hubscope.collector.otlp import otlp_json
+from hubscope.collector.otlp.requests import KINDS, Kind, count_items
+from hubscope.collector.receivers import statuses
+from hubscope.collector.receivers.counters import Counters
+from hubscope.collector.receivers.grpc_receiver import is_authorized
+from hubscope.collector.receivers.intake import Intake
+from hubscope.collector.receivers.limits import RequestTooLargeError, gunzip
 from hubscope.errors import BadInputError, ConfigError, RetryableError
 
 TRANSPORT: Final = "http"

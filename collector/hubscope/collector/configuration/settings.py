@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from hubscope.collector import values
-from hubscope.collector.addresses import DEFAULT_GRPC, DEFAULT_HTTP, DEFAULT_TELEMETRY, Address
-from hubscope.collector.config_file import read_config
-from hubscope.collector.values import MIB_BYTES
+from hubscope.collector.configuration import values
+from hubscope.collector.configuration.addresses import DEFAULT_GRPC, DEFAULT_HTTP, DEFAULT_TELEMETRY, Address
+from hubscope.collector.configuration.config_file import read_config
+from hubscope.collector.configuration.values import MIB_BYTES
 from hubscope.errors import ConfigError
 from hubscope.exporters.forward import ForwardConfig
 

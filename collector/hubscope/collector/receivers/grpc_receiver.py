@@ -13,11 +13,11 @@ from typing import Any, Final
 import grpc  # type: ignore[import-untyped]  # ships no types
 import grpc.aio  # type: ignore[import-untyped]  # ships no types
 
-from hubscope.collector import statuses
-from hubscope.collector.counters import Counters
-from hubscope.collector.intake import Intake
-from hubscope.collector.requests import KINDS, Kind, count_items
-from hubscope.collector.settings import CollectorSettings, Security
+from hubscope.collector.configuration.settings import CollectorSettings, Security
+from hubscope.collector.otlp.requests import KINDS, Kind, count_items
+from hubscope.collector.receivers import statuses
+from hubscope.collector.receivers.counters import Counters
+from hubscope.collector.receivers.intake import Intake
 from hubscope.errors import BadInputError, ConfigError, RetryableError
 
 TRANSPORT: Final = "grpc"

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hubscope import semconv
-from hubscope.collector.attributes import Attributes, attributes
+from hubscope.collector.otlp.attributes import Attributes, attributes
 from hubscope.errors import BadInputError
 from hubscope.lake_schema import EXACT_PREFIX
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from hubscope.collector.attributes import attributes
-from hubscope.collector.decode_common import (
+from hubscope.collector.otlp.attributes import attributes
+from hubscope.collector.otlp.decode_common import (
     Exact,
     day,
     hex_ids,
@@ -16,7 +16,7 @@ from hubscope.collector.decode_common import (
     walk,
     whole,
 )
-from hubscope.collector.decode_values import EMPTY, texts
+from hubscope.collector.otlp.decode_values import EMPTY, texts
 from hubscope.lake_schema import LOGS, SCHEMAS
 
 _schema = SCHEMAS[LOGS]

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 from zlib import crc32
 
-from hubscope.collector.durable import sync_directory
+from hubscope.collector.log.durable import sync_directory
 from hubscope.errors import LakeError
 
 MAGIC: Final = b"HSW1"

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from hubscope.collector.import_formats import requests_in
+from hubscope.collector.imports.import_formats import requests_in
+from hubscope.collector.log.wal import Record
 from hubscope.collector.segments import batch_of
-from hubscope.collector.wal import Record
 from hubscope.errors import HubscopeError, LakeError, RetryableError
 from hubscope.exporters.lake import LakeExporter
 from hubscope.processors.batch import Batch, Processor

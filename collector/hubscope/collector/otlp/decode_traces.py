@@ -7,8 +7,8 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hubscope.collector.attributes import attributes
-from hubscope.collector.decode_common import (
+from hubscope.collector.otlp.attributes import attributes
+from hubscope.collector.otlp.decode_common import (
     Exact,
     day,
     hex_ids,

@@ -17,10 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from typing import Final
 
-from hubscope.collector import wal
-from hubscope.collector.counters import Counters
-from hubscope.collector.settings import Limits
-from hubscope.collector.wal import Record, SegmentWriter, Signal
+from hubscope.collector.configuration.settings import Limits
+from hubscope.collector.log import wal
+from hubscope.collector.log.wal import Record, SegmentWriter, Signal
+from hubscope.collector.receivers.counters import Counters
 from hubscope.errors import RetryableError
 
 MEASURE_INTERVAL_S: Final = 0.25  # the log's size and the disk's room; at 100 MB/s the bound is passed by 25 MB at most

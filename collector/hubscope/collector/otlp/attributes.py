@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hubscope.collector.decode_values import STRING, texts
+from hubscope.collector.otlp.decode_values import STRING, texts
 
 MAP: Final = pa.map_(pa.string(), pa.string())
 

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hubscope.collector.attributes import Attributes, attributes
-from hubscope.collector.decode_common import (
+from hubscope.collector.otlp.attributes import Attributes, attributes
+from hubscope.collector.otlp.decode_common import (
     Above,
     Exact,
     day,
@@ -22,7 +22,7 @@ from hubscope.collector.decode_common import (
     walk,
     whole,
 )
-from hubscope.collector.decode_values import OverlappingKindsError
+from hubscope.collector.otlp.decode_values import OverlappingKindsError
 from hubscope.lake_schema import EXPONENTIAL_HISTOGRAM, GAUGE, HISTOGRAM, SCHEMAS, SUM, SUMMARY
 
 # The oneof's member -> the table of its points.

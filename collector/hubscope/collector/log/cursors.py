@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import quote
 
-from hubscope.collector.durable import write_durably
+from hubscope.collector.log.durable import write_durably
 from hubscope.errors import LakeError
 
 

@@ -17,11 +17,11 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from ptars import HandlerPool
 
-from hubscope.collector.decode_logs import log_records
-from hubscope.collector.decode_metrics import data_points
-from hubscope.collector.decode_traces import spans
-from hubscope.collector.decode_values import OverlappingKindsError
-from hubscope.collector.wal import Record, Signal
+from hubscope.collector.log.wal import Record, Signal
+from hubscope.collector.otlp.decode_logs import log_records
+from hubscope.collector.otlp.decode_metrics import data_points
+from hubscope.collector.otlp.decode_traces import spans
+from hubscope.collector.otlp.decode_values import OverlappingKindsError
 from hubscope.errors import BadInputError
 from hubscope.lake_schema import LOGS, TRACES
 

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from hubscope.collector.durable import write_durably
-from hubscope.collector.wal import Record
+from hubscope.collector.log.durable import write_durably
+from hubscope.collector.log.wal import Record
 
 FOLDER: Final = "dead-letter"
 

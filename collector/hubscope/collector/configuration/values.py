@@ -13,7 +13,7 @@ import re
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from hubscope.collector.addresses import Address
+from hubscope.collector.configuration.addresses import Address
 
 MIB_BYTES: Final = 1024 * 1024
 

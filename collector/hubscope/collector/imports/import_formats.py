@@ -17,10 +17,10 @@ import zstandard
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from hubscope.collector.decode import MESSAGES
-from hubscope.collector.import_jaeger import is_jaeger, jaeger_request
-from hubscope.collector.otlp_json import from_value, parse
-from hubscope.collector.wal import Signal
+from hubscope.collector.imports.import_jaeger import is_jaeger, jaeger_request
+from hubscope.collector.log.wal import Signal
+from hubscope.collector.otlp.decode import MESSAGES
+from hubscope.collector.otlp.otlp_json import from_value, parse
 from hubscope.errors import BadInputError
 
 MAX_MESSAGE_BYTES: Final = 64 << 20  # as the receivers' limit

@@ -15,8 +15,8 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
-from hubscope.collector.decode_metrics import KINDS
-from hubscope.collector.wal import Record, Signal
+from hubscope.collector.log.wal import Record, Signal
+from hubscope.collector.otlp.decode_metrics import KINDS
 from hubscope.errors import PermanentError
 from hubscope.lake_schema import GAUGE, HISTOGRAM, LOGS, SUM, SUMMARY
 

@@ -1,0 +1,1 @@
+"""Files into the lake: OTLP in its file forms, and Jaeger's JSON."""

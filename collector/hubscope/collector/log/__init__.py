@@ -1,0 +1,1 @@
+"""What was acknowledged, on disk: the write-ahead log, each exporter's place in it, dead letters."""

@@ -1,0 +1,1 @@
+"""What listens: OTLP over gRPC and HTTP, and the group commit that both wait for."""
