@@ -7,20 +7,25 @@ collectors may append to one lake, each with numbers of its own.
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
-from deltalake.exceptions import DeltaError, DeltaProtocolError, SchemaMismatchError, TableNotFoundError
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.exceptions import (
+    CommitFailedError,
+    DeltaError,
+    DeltaProtocolError,
+    SchemaMismatchError,
+    TableNotFoundError,
+)
+from deltalake.transaction import AddAction
 
 from hubscope.errors import LakeError, PermanentError, RetryableError
 from hubscope.exporters.base import RecordLike
+from hubscope.exporters.lake_files import STATISTICS, Storage, write_rows
 from hubscope.exporters.lake_upkeep import Upkeep
 from hubscope.lake_schema import LAKE_VERSION, LAKE_VERSION_KEY, PARTITION, SCHEMAS, check_version
 from hubscope.processors.batch import Batch
@@ -29,8 +34,8 @@ COLLECTOR_APPLICATION: Final = "hubscope-collector"
 # Below this nothing is appended: a commit of seven tables with a checkpoint stays under 20 MiB; a compaction does not.
 MIN_FREE_BYTES: Final = 64 << 20
 
-# Level 1: 52 B a span where level 3 gave 54, and a tenth faster. Compaction may press harder, once.
-_WRITER: Final = WriterProperties(compression="ZSTD", compression_level=1)
+COMMIT_ATTEMPTS: Final = 10  # of writers that commit at the same moment one wins; ten in a row is no accident
+COMPRESSION_LEVEL: Final = 1  # level 9 takes 0.9 us a span more and saves nothing: what is left is random
 _CONFIGURATION: Final = {
     LAKE_VERSION_KEY: str(LAKE_VERSION),
     # Two commits a second: a checkpoint every 100 (50 s), and log entries before it go after an hour. Without this the
@@ -39,8 +44,6 @@ _CONFIGURATION: Final = {
     "delta.logRetentionDuration": "interval 1 hours",
     "delta.deletedFileRetentionDuration": "interval 1 days",
 }
-# Columns whose minimum and maximum stand in the log, for readers to skip files by. All 40 would be ten times more.
-_STATISTICS: Final = ("Timestamp", "TimestampUnixNano", "TimeUnix", "TimeUnixNano", "ServiceName", "ServiceVersion")
 
 
 class DiskFullError(RetryableError):
@@ -68,7 +71,8 @@ class LakeExporter:
         self._storage_options = dict(storage_options or {})
         self._tables: dict[str, DeltaTable] = {}
         self._versions: dict[str, int] = {}  # of each open table; asking costs a read of the log, 10 ms
-        self._upkeep = Upkeep(_WRITER) if upkeep else None
+        self._stores: dict[str, Storage] = {}
+        self._upkeep = Upkeep(self.lake, self._storage_options) if upkeep else None
         try:
             for name in SCHEMAS:
                 self._open(name)
@@ -93,7 +97,14 @@ class LakeExporter:
             self._versions[name] = table.transaction_version(self.application) or 0
         return self._versions[name]
 
+    def await_upkeep(self, timeout_s: float) -> bool:
+        """Whether the merges that are due were done within `timeout_s`."""
+        return self._upkeep is None or self._upkeep.wait(timeout_s)
+
     def close(self) -> None:
+        """Let go of the tables; a merge that is going on is given up."""
+        if self._upkeep:
+            self._upkeep.close()
         self._tables.clear()
         self._versions.clear()
 
@@ -113,18 +124,16 @@ class LakeExporter:
             )
 
     def _append(self, name: str, rows: pa.Table, segment: int) -> None:
+        if not rows.schema.equals(SCHEMAS[name]):
+            wrong = sorted(field.name for field in set(rows.schema) ^ set(SCHEMAS[name])) or ["the order of columns"]
+            raise PermanentError(f"{self.lake}/{name}: the rows were refused: not the lake's schema: {wrong[:5]}")
         try:
             if self.version(name) >= segment:
                 return
-            table = self._open(name)
-            write_deltalake(
-                table,
-                rows,
-                mode="append",
-                writer_properties=_WRITER,
-                commit_properties=CommitProperties(app_transactions=[Transaction(self.application, segment)]),
-            )
-            _make_durable(table)
+            table, storage = self._open(name), self._stores[name]
+            actions = write_rows(storage, name, rows, COMPRESSION_LEVEL)
+            self._commit(table, actions, segment)
+            storage.sync_commit(table.version())
         except (SchemaMismatchError, DeltaProtocolError, pa.ArrowException, ValueError, TypeError) as error:
             self._forget(name)
             raise PermanentError(f"{self.lake}/{name}: the rows were refused: {_first_line(error)}") from error
@@ -134,7 +143,26 @@ class LakeExporter:
         self._versions[name] = segment
         self.rows[name] += rows.num_rows
         if self._upkeep:
-            self._upkeep.after_commit(name, table)
+            self._upkeep.after_commit(name)
+
+    def _commit(self, table: DeltaTable, added: Sequence[AddAction], segment: int) -> None:
+        """Name the files in the log. Another writer that came first is no obstacle: appends do not touch each other.
+
+        Files of a commit that failed stay, for it may have been made all the same; vacuum takes what no commit names.
+        """
+        properties = CommitProperties(app_transactions=[Transaction(self.application, segment)])
+        for attempt in range(COMMIT_ATTEMPTS):
+            try:
+                table.create_write_transaction(
+                    list(added), "append", table.schema(), [PARTITION], commit_properties=properties
+                )
+                return
+            except CommitFailedError:
+                if attempt == COMMIT_ATTEMPTS - 1:
+                    raise
+                table.update_incremental()
+                if (table.transaction_version(self.application) or 0) >= segment:
+                    return
 
     def _forget(self, name: str) -> None:
         self._tables.pop(name, None)
@@ -144,6 +172,7 @@ class LakeExporter:
         table = self._tables.get(name)
         if table is None:
             table = self._tables[name] = self._open_or_create(name)
+            self._stores[name] = Storage(table.table_uri, self._storage_options)
         return table
 
     def _open_or_create(self, name: str) -> DeltaTable:
@@ -154,7 +183,7 @@ class LakeExporter:
             except TableNotFoundError:
                 if "://" not in url:
                     Path(url).mkdir(parents=True, exist_ok=True)
-                statistics = ",".join(c for c in _STATISTICS if c in SCHEMAS[name].names)
+                statistics = ",".join(c for c in STATISTICS if c in SCHEMAS[name].names)
                 table = DeltaTable.create(
                     url,
                     SCHEMAS[name],
@@ -180,43 +209,6 @@ class LakeExporter:
         full = "No space left" in text or "os error 28" in text
         remedy = "free some disk space" if full else "is the folder or the object store there, and may it be written?"
         return RetryableError(f"{self.lake}/{name}: {text}", remedy)
-
-
-def _make_durable(table: DeltaTable) -> None:
-    """Force the last commit of a local table to the disk: delta-rs leaves it to the operating system.
-
-    The log's segment is deleted after this, so a loss of power must not take the rows with it.
-    """
-    root = _local_root(table.table_uri)
-    if root is None:
-        return
-    commit = root / "_delta_log" / f"{table.version():020d}.json"
-    folders = {commit.parent}
-    for line in commit.read_text("utf-8").splitlines():
-        added = json.loads(line).get("add")
-        if added:
-            path = root / unquote(added["path"])
-            _sync(path)
-            folders.add(path.parent)
-    _sync(commit)
-    for folder in folders:
-        _sync(folder)
-
-
-def _local_root(uri: str) -> Path | None:
-    if uri.startswith("file://"):
-        return Path(unquote(urlsplit(uri).path))
-    return None if "://" in uri else Path(uri)
-
-
-def _sync(path: Path) -> None:
-    if os.name == "nt":  # no such call on folders; NTFS journals its names
-        return
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,19 +1,28 @@
-"""Keeping the number of the lake's files down: small files of one day are written together, replaced ones removed.
+"""Keeping the number of the lake's files down: small files of one day are merged into sorted ones.
 
-Two sizes, as in a log-structured merge tree, so that a byte is rewritten about twice: files under 4 MiB are merged
-into files of 4 MiB, those into files of 128 MiB. Compaction and appends commit optimistically and do not conflict.
+A thread of its own: a merge of 1.4 million spans takes 6 s, and what arrives meanwhile must be queryable within 2 s.
+A merge reads and writes a row group at a time, so its memory does not depend on how much it merges. It is one Delta
+commit that removes the old files and adds the new one; appends never conflict with it. Two sizes, as in a
+log-structured merge tree, so that a byte is rewritten about twice.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.compute as pc
-from deltalake import DeltaTable, WriterProperties
-from deltalake.exceptions import DeltaError
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.transaction import RemoveAction
+
+from hubscope.exporters.lake_files import ROW_GROUP_ROWS, Storage, in_order, text_leaves, write_file
+from hubscope.lake_schema import PARTITION, SCHEMAS
 
 COMMITS_BETWEEN: Final = 64  # looking at the files costs 1 ms; with two commits a second, every half minute
 SMALL_BYTES: Final = 4 << 20
@@ -22,45 +31,86 @@ FILES_BEFORE_MERGE: Final = 32
 VACUUM_EVERY_S: Final = 600.0
 # A reader that took a snapshot may read the files of it for this long after they were replaced.
 VACUUM_RETENTION_HOURS: Final = 1
+COMPRESSION_LEVEL: Final = 1
 
 _log = logging.getLogger(__name__)
 
 
-class Upkeep:
-    """Compaction and vacuum after commits, in the thread that commits."""
+class DataFile(NamedTuple):
+    """One file of a snapshot."""
 
-    def __init__(self, writer: WriterProperties) -> None:
-        self._writer = writer
+    path: str
+    size_bytes: int
+    rows: int
+    day: str
+    earliest: Any  # of its rows' times; files without one come first
+
+
+class Stopped(Exception):
+    """The exporter closes: what a merge has written so far is thrown away."""
+
+
+class Upkeep:
+    """Merges and vacuum of one lake's tables. `after_commit` from the thread that commits; the rest is its own."""
+
+    def __init__(self, lake: str, storage_options: Mapping[str, str]) -> None:
+        self._lake = lake
+        self._storage_options = dict(storage_options)
         self._commits: dict[str, int] = {}
         self._vacuumed_s: dict[str, float] = {}
+        self._due: dict[str, None] = {}  # names of tables, in the order they came due
+        self._changed = threading.Condition()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
 
-    def after_commit(self, name: str, table: DeltaTable) -> None:
-        """Look after one table. A failure is logged and tried again later: the rows are safe without it."""
+    def after_commit(self, name: str) -> None:
+        """Count a commit; every COMMITS_BETWEEN the table is looked at."""
         self._commits[name] = self._commits.get(name, 0) + 1
         if self._commits[name] % COMMITS_BETWEEN:
             return
-        try:
-            self._compact(table)
-            self._vacuum(name, table)
-        except (OSError, DeltaError) as error:
-            _log.warning("%s: compaction will be tried again: %s", name, error)
+        with self._changed:
+            self._due[name] = None
+            self._changed.notify()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="lake-upkeep", daemon=True)
+                self._thread.start()
 
-    def _compact(self, table: DeltaTable) -> None:
-        files = pa.table(table.get_add_actions(flatten=True))
-        sizes, days = files["size_bytes"], files["partition.Date"]
-        for upper in (SMALL_BYTES, LARGE_BYTES):
-            lower = (
-                0 if upper == SMALL_BYTES else SMALL_BYTES // 2
-            )  # merged files come out near their target, not above
-            chosen = pc.and_(pc.less(sizes, upper), pc.greater_equal(sizes, lower))
-            for entry in pc.value_counts(days.filter(chosen)).to_pylist():
-                if entry["counts"] >= FILES_BEFORE_MERGE:
-                    table.optimize.compact(
-                        partition_filters=[("Date", "=", str(entry["values"]))],
-                        target_size=upper,
-                        max_concurrent_tasks=1,  # the other core is the front's
-                        writer_properties=self._writer,
-                    )
+    def close(self) -> None:
+        """Give up a merge that is going on, and end."""
+        self._stopping.set()
+        with self._changed:
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether nothing was left to do within `timeout_s`."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._due, timeout_s)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            with self._changed:
+                self._changed.wait_for(lambda: self._due or self._stopping.is_set())
+                name = next(iter(self._due), None)
+            if name is None or self._stopping.is_set():
+                return
+            try:
+                table = DeltaTable(f"{self._lake}/{name}", storage_options=self._storage_options)
+                self._merge(name, table)
+                self._vacuum(name, table)
+            except Stopped:
+                return
+            except (OSError, DeltaError, pa.ArrowException) as error:  # the rows are safe without it
+                _log.warning("%s: compaction will be tried again: %s", name, error)
+            with self._changed:
+                del self._due[name]
+                self._changed.notify_all()
+
+    def _merge(self, name: str, table: DeltaTable) -> None:
+        storage = Storage(table.table_uri, self._storage_options)
+        for files in merges(files_of(table)):
+            merge(name, table, storage, files, self._stopping)
 
     def _vacuum(self, name: str, table: DeltaTable) -> None:
         now_s = time.monotonic()
@@ -68,3 +118,101 @@ class Upkeep:
             return
         self._vacuumed_s[name] = now_s
         table.vacuum(VACUUM_RETENTION_HOURS, dry_run=False, enforce_retention_duration=False)
+
+
+def files_of(table: DeltaTable) -> list[DataFile]:
+    """The files of a table's snapshot, oldest rows first."""
+    actions = pa.table(table.get_add_actions(flatten=True))
+    time_column = next((c for c in ("min.Timestamp", "min.TimeUnix") if c in actions.column_names), None)
+    earliest = actions[time_column].to_pylist() if time_column else [None] * actions.num_rows
+    columns = (actions[c].to_pylist() for c in ("path", "size_bytes", "num_records", f"partition.{PARTITION}"))
+    found = [
+        DataFile(path, size, rows or 0, str(day), first)
+        for path, size, rows, day, first in zip(*columns, earliest, strict=True)
+    ]
+    return sorted(found, key=lambda file: (file.day, file.earliest is not None, file.earliest, file.path))
+
+
+def merges(files: Sequence[DataFile]) -> list[list[DataFile]]:
+    """Which files are to become one: of one day, FILES_BEFORE_MERGE or more of like size, up to LARGE_BYTES."""
+    chosen: list[list[DataFile]] = []
+    for day in dict.fromkeys(file.day for file in files):
+        of_day = [file for file in files if file.day == day]
+        small = [file for file in of_day if file.size_bytes < SMALL_BYTES]
+        medium = [file for file in of_day if SMALL_BYTES <= file.size_bytes < LARGE_BYTES // 2]
+        for alike in (small, medium):
+            if len(alike) >= FILES_BEFORE_MERGE:
+                chosen += _up_to(LARGE_BYTES, alike)
+    return chosen
+
+
+def _up_to(limit_bytes: int, files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
+    group: list[DataFile] = []
+    size_bytes = 0
+    for file in files:
+        if group and size_bytes + file.size_bytes > limit_bytes:
+            if len(group) > 1:
+                yield group
+            group, size_bytes = [], 0
+        group.append(file)
+        size_bytes += file.size_bytes
+    if len(group) > 1:
+        yield group
+
+
+def merge(name: str, table: DeltaTable, storage: Storage, files: Sequence[DataFile], stopping: threading.Event) -> None:
+    """Replace files of one day by one with the same rows, in one commit. Raises Stopped where `stopping` is set."""
+    parts = _row_groups(name, storage, files, stopping)
+    added = write_file(storage, name, files[0].day, parts, COMPRESSION_LEVEL, data_change=False)
+    removed = [
+        RemoveAction(
+            path=file.path,
+            deletion_timestamp=time.time_ns() // 1_000_000,
+            data_change=False,
+            partition_values={PARTITION: file.day},
+            size=file.size_bytes,
+        )
+        for file in files
+    ]
+    try:
+        table.create_write_transaction([added, *removed], "append", table.schema(), [PARTITION])
+    except CommitFailedError:  # another collector merged the same files; any other error may come after the commit
+        storage.discard(unquote(added.path))
+        raise
+    storage.sync_commit(table.version())
+
+
+def _row_groups(
+    name: str, storage: Storage, files: Sequence[DataFile], stopping: threading.Event
+) -> Iterator[pa.Table]:
+    """The files' rows a row group at a time, sorted within it; files come by time, so groups do nearly as well."""
+    waiting: list[pa.Table] = []
+    count = 0
+    for file in files:
+        for part in _read(name, storage, file.path):
+            if stopping.is_set():
+                raise Stopped
+            waiting.append(part)
+            count += part.num_rows
+            if count >= ROW_GROUP_ROWS:
+                rows = pa.concat_tables(waiting)
+                yield _sorted(rows.slice(0, ROW_GROUP_ROWS))
+                waiting, count = [rows.slice(ROW_GROUP_ROWS)], count - ROW_GROUP_ROWS
+    if count:
+        yield _sorted(pa.concat_tables(waiting))
+
+
+def _sorted(rows: pa.Table) -> pa.Table:
+    return in_order(rows.unify_dictionaries().combine_chunks())
+
+
+def _read(name: str, storage: Storage, path: str) -> Iterator[pa.Table]:
+    """The row groups of a file in the lake's schema; a column that it was written without is null."""
+    with pq.ParquetFile(storage.reading(path), read_dictionary=text_leaves(name)) as file:
+        schema = file.schema_arrow
+        for index in range(file.num_row_groups):
+            rows = file.read_row_group(index, use_threads=False)
+            for field in SCHEMAS[name]:
+                if field.name != PARTITION and field.name not in schema.names:
+                    rows = rows.append_column(field.name, pa.nulls(rows.num_rows, field.type))
+            yield rows.select([field.name for field in SCHEMAS[name] if field.name != PARTITION])
