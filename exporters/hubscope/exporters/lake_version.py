@@ -1,9 +1,17 @@
-"""Whether this hubscope may use a lake: asked before anything is started that would write to it."""
+"""Whether this hubscope may use a lake: asked before anything is started that would write to it.
+
+    python -m hubscope.exporters.lake_version LAKE
+
+ends with 0, or with 4 and `[message, remedy]` as JSON on stdout.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
+from hubscope.errors import EXIT_DONE, EXIT_UNREADABLE, LakeError
 from hubscope.lake_schema import LAKE_VERSION_KEY, SCHEMAS, check_version
 
 
@@ -25,3 +33,17 @@ def check_lake(lake: str) -> None:
         except (OSError, DeltaError, ValueError):
             continue
         check_version(configuration.get(LAKE_VERSION_KEY), lake)
+
+
+def main() -> int:
+    """The command line, for a caller that is not to carry what Delta needs."""
+    try:
+        check_lake(sys.argv[1])
+    except LakeError as error:
+        print(json.dumps([error.message, error.remedy]))
+        return EXIT_UNREADABLE
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
