@@ -7,6 +7,7 @@ id; unknown keys are ignored. Keys are lowerCamelCase, and the proto's own names
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from base64 import b64decode
@@ -19,6 +20,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from hubscope.collector.log.wal import Signal
+from hubscope.collector.otlp import wire
 from hubscope.errors import BadInputError
 
 Request = ExportTraceServiceRequest | ExportMetricsServiceRequest | ExportLogsServiceRequest
@@ -38,6 +40,12 @@ _RANGES: Final = {
     FieldDescriptor.CPPTYPE_INT64: (-(1 << 63), (1 << 63) - 1),
     FieldDescriptor.CPPTYPE_UINT64: (0, (1 << 64) - 1),
 }
+_INTEGERS: Final = {
+    FieldDescriptor.TYPE_FIXED32: (wire.FIXED32, wire.fixed32),
+    FieldDescriptor.TYPE_FIXED64: (wire.FIXED64, wire.fixed64),
+    FieldDescriptor.TYPE_SFIXED64: (wire.FIXED64, wire.signed_fixed64),
+    FieldDescriptor.TYPE_SINT32: (wire.VARINT, wire.zigzag),
+}
 _NOT_FINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -49,13 +57,20 @@ class _WrongError(Exception):
         self.path: list[str] = []
 
 
-_Field = tuple[str, bool, Callable[[Any, int], Any]]  # proto name, repeated, converter of one value at a depth
+# The wire form of a field's value at a depth: of a list with its tags, of anything else without.
+_Convert = Callable[[Any, int], bytes]
+_Field = tuple[str, bytes, _Convert]  # the proto's name, what stands before the value, and what makes bytes of it
 _messages: dict[str, dict[str, _Field]] = {}
+# Attributes repeat: with them kept, one costs 0.4 us instead of 1.3. Key, kind, value and the value's type, for True
+# and 1.0 equal 1.
+_attributes: dict[tuple[str, str, Any, type], bytes] = {}
+MAX_ATTRIBUTES: Final = 50_000
+MAX_KEPT_TEXT: Final = 256
 
 
 def to_protobuf(text: bytes | str, signal: Signal) -> bytes:
     """The protobuf bytes of a request in OTLP/JSON. Raises BadInputError with the path of what is wrong."""
-    return from_value(parse(text), signal).SerializeToString()
+    return _encode(parse(text), signal)
 
 
 def parse(text: bytes | str) -> Any:
@@ -72,15 +87,16 @@ def parse(text: bytes | str) -> Any:
 
 def from_value(value: Any, signal: Signal) -> Request:
     """The request that parsed JSON stands for. Raises BadInputError with the path of what is wrong."""
-    message = _REQUESTS[signal]
+    return _REQUESTS[signal].FromString(_encode(value, signal))
+
+
+def _encode(value: Any, signal: Signal) -> bytes:
     try:
-        if not isinstance(value, dict):
-            raise _WrongError(f"must be an object, got {_shown(value)}")
-        return message(**_message(message.DESCRIPTOR, value, 0))
+        return _message(_fields(_REQUESTS[signal].DESCRIPTOR), value, 0)
     except _WrongError as error:
         path = "".join(reversed(error.path)).lstrip(".")
         raise BadInputError(f"{path + ': ' if path else ''}{error}", _REMEDY) from error
-    except (ValueError, TypeError) as error:  # such as text with half a surrogate pair
+    except ValueError as error:  # such as text with half a surrogate pair
         raise BadInputError(f"not OTLP/JSON: {str(error)[:200]}", _REMEDY) from error
 
 
@@ -88,72 +104,129 @@ def _refuse_constant(text: str) -> Any:
     raise ValueError(f"{text} is no JSON number; as a text it is")
 
 
-def _message(descriptor: Descriptor, value: Any, depth: int) -> dict[str, Any]:
-    """Keyword arguments of the message, from a JSON object."""
-    if not isinstance(value, dict):
+def _message(fields: dict[str, _Field], value: Any, depth: int) -> bytes:
+    """The wire form of a message, without its length, from a JSON object.
+
+    Written at once and not by way of a message object: 8 us a span of seven attributes instead of 21.
+    """
+    if type(value) is not dict:
         raise _WrongError(f"must be an object, got {_shown(value)}")
     if depth > MAX_DEPTH:
         raise _WrongError(f"more than {MAX_DEPTH} levels deep")
-    fields = _messages.get(descriptor.full_name) or _compile(descriptor)
-    answer: dict[str, Any] = {}
-    for key, given in value.items():
-        field = fields.get(key)
-        if field is None:
-            continue
-        name, repeated, convert = field
-        if given is None and name not in _IDS:
-            continue
-        try:
-            answer[name] = _list(given, convert, depth) if repeated else convert(given, depth + 1)
-        except _WrongError as error:
-            error.path.append(f".{key}")
-            raise
-    return answer
+    parts: dict[str, bytes] = {}  # by the proto's name: a key in both its spellings counts once
+    depth += 1
+    key = ""
+    try:
+        for key, given in value.items():
+            field = fields.get(key)
+            if field is None or (given is None and field[0] not in _IDS):
+                continue
+            name, tag, convert = field
+            parts[name] = tag + convert(given, depth)
+    except _WrongError as error:
+        error.path.append(f".{key}")
+        raise
+    return b"".join(parts.values())
 
 
-def _list(given: Any, convert: Callable[[Any, int], Any], depth: int) -> list[Any]:
-    if not isinstance(given, list):
+def _delimited(encoded: bytes) -> bytes:
+    """With its length before it."""
+    return wire.varint(len(encoded)) + encoded
+
+
+def _list(tag: bytes, convert: _Convert, packed: bool, given: Any, depth: int) -> bytes:
+    """A repeated field: each value behind its tag, or all behind one with their length."""
+    if type(given) is not list:
         raise _WrongError(f"must be a list, got {_shown(given)}")
-    answer = []
-    for index, member in enumerate(given):
-        try:
-            answer.append(convert(member, depth + 1))
-        except _WrongError as error:
-            error.path.append(f"[{index}]")
-            raise
-    return answer
+    parts: list[bytes] = []
+    try:
+        for member in given:
+            parts.append(convert(member, depth))
+    except _WrongError as error:
+        error.path.append(f"[{len(parts)}]")
+        raise
+    if not parts:
+        return b""
+    return tag + (_delimited(b"".join(parts)) if packed else tag.join(parts))
 
 
-def _compile(descriptor: Descriptor) -> dict[str, _Field]:
-    fields: dict[str, _Field] = {}
-    for field in descriptor.fields:
-        entry = (field.name, bool(field.is_repeated), _converter(field))
-        fields[field.json_name] = fields[field.name] = entry
-    _messages[descriptor.full_name] = fields
+def _key_value(fields: dict[str, _Field], value: Any, depth: int) -> bytes:
+    """A KeyValue with its length, kept where it is of a short text or a number."""
+    try:
+        ((kind, content),) = value["value"].items()
+        known = (value["key"], kind, content, content.__class__)
+        found = _attributes.get(known)
+        if found is not None and len(value) == 2:
+            return found
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return _delimited(_message(fields, value, depth))
+    found = _delimited(_message(fields, value, depth))
+    if content.__class__ is int or (content.__class__ is str and len(content) <= MAX_KEPT_TEXT):
+        if len(_attributes) >= MAX_ATTRIBUTES:
+            _attributes.clear()
+        if len(value) == 2:
+            _attributes[known] = found
+    return found
+
+
+def _fields(descriptor: Descriptor) -> dict[str, _Field]:
+    fields = _messages.get(descriptor.full_name)
+    if fields is None:
+        fields = _messages[descriptor.full_name] = {}
+        for field in descriptor.fields:
+            fields[field.json_name] = fields[field.name] = _field(field)
     return fields
 
 
-def _converter(field: FieldDescriptor) -> Callable[[Any, int], Any]:
-    if field.message_type is not None:
-        inner = field.message_type
-        return lambda value, depth: _message(inner, value, depth)
-    kind = field.cpp_type
-    if kind in _RANGES:
-        low, high = _RANGES[kind]
-        textual = kind != FieldDescriptor.CPPTYPE_ENUM
-        return lambda value, depth: _integer(value, low, high, textual)
-    if kind in (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT):
-        return _double
-    if kind == FieldDescriptor.CPPTYPE_BOOL:
-        return _boolean
+def _field(field: FieldDescriptor) -> _Field:
+    wire_type, convert = _converter(field)
+    if not field.is_repeated:
+        return field.name, wire.tag(field.number, wire_type), convert
+    packed = wire_type != wire.LENGTH
+    tag = wire.tag(field.number, wire.LENGTH)
+    return field.name, b"", functools.partial(_list, tag, convert, packed)
+
+
+def _converter(field: FieldDescriptor) -> tuple[int, _Convert]:
+    """The field's wire type, and what makes bytes of one of its values."""
+    inner = field.message_type
+    if inner is not None:
+        fields = _fields(inner)
+        if inner.full_name == "opentelemetry.proto.common.v1.KeyValue":
+            return wire.LENGTH, functools.partial(_key_value, fields)
+        return wire.LENGTH, lambda value, depth: _delimited(_message(fields, value, depth))
+    if field.cpp_type in _RANGES:
+        low, high = _RANGES[field.cpp_type]
+        textual = field.cpp_type != FieldDescriptor.CPPTYPE_ENUM
+        wire_type, pack = _INTEGERS.get(field.type, (wire.VARINT, wire.varint))
+
+        def integer(value: Any, depth: int) -> bytes:
+            if (
+                textual
+                and value.__class__ is str
+                and len(value) == 19
+                and value[0] != "0"
+                and value.isdecimal()
+                and value.isascii()
+            ):
+                number = int(value)  # a time of this century, in nanoseconds: 0.2 us where the general way takes 0.6
+                if number <= high:
+                    return pack(number)
+            return pack(_integer(value, low, high, textual))
+
+        return wire_type, integer
+    if field.cpp_type == FieldDescriptor.CPPTYPE_DOUBLE:
+        return wire.FIXED64, lambda value, depth: wire.double(_double(value))
+    if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
+        return wire.VARINT, _boolean
     if field.type == FieldDescriptor.TYPE_BYTES:
-        return _identifier if field.name in _IDS else _bytes
-    return _text
+        return wire.LENGTH, _identifier if field.name in _IDS else _bytes
+    return wire.LENGTH, _text
 
 
 def _integer(value: Any, low: int, high: int, textual: bool) -> int:
     number = value
-    if isinstance(value, str) and textual:
+    if type(value) is str and textual:
         number = _number(value)
     if isinstance(number, float) and number.is_integer():
         number = int(number)
@@ -164,7 +237,7 @@ def _integer(value: Any, low: int, high: int, textual: bool) -> int:
     return number
 
 
-def _double(value: Any, depth: int) -> float:
+def _double(value: Any) -> float:
     if isinstance(value, str):
         return _NOT_FINITE[value] if value in _NOT_FINITE else float(_number(value))
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -186,24 +259,25 @@ def _number(text: str) -> int | float:
     return number
 
 
-def _boolean(value: Any, depth: int) -> bool:
+def _boolean(value: Any, depth: int) -> bytes:
     if not isinstance(value, bool):
         raise _WrongError(f"must be true or false, got {_shown(value)}")
-    return value
+    return b"\x01" if value else b"\x00"
 
 
-def _text(value: Any, depth: int) -> str:
-    if not isinstance(value, str):
+def _text(value: Any, depth: int) -> bytes:
+    if type(value) is not str:
         raise _WrongError(f"must be text, got {_shown(value)}")
-    return value
+    return _delimited(value.encode())
 
 
 def _identifier(value: Any, depth: int) -> bytes:
     try:
-        if isinstance(value, str) and value.isalnum():
-            return bytes.fromhex(value)
+        if value.__class__ is str and value.isalnum():
+            identifier = bytes.fromhex(value)
+            return wire.LENGTHS[len(identifier)] + identifier if len(identifier) < 128 else _delimited(identifier)
         if value == "":
-            return b""
+            return b"\0"
     except ValueError:
         pass
     raise _WrongError(f"must be hexadecimal text, got {_shown(value)}")
@@ -213,7 +287,7 @@ def _bytes(value: Any, depth: int) -> bytes:
     try:
         if isinstance(value, str):
             plain = value.rstrip("=").replace("-", "+").replace("_", "/")
-            return b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+            return _delimited(b64decode(plain + "=" * (-len(plain) % 4), validate=True))
     except ValueError:
         pass
     raise _WrongError(f"must be base64 text, got {_shown(value)}")
