@@ -23,6 +23,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from hubscope.collector.configuration.settings import CollectorSettings, Limits
 from hubscope.collector.log.wal import Record, SegmentWriter, Signal, sealed_segments
+from hubscope.collector.worker import MAX_DEATHS
 from hubscope.exporters.forward import ForwardConfig
 from hubscope.lake_schema import EXPONENTIAL_HISTOGRAM, GAUGE, SCHEMAS, TRACES
 from hubscope.semconv import METRIC_KPI, METRIC_PLUGIN_OVERHEAD
@@ -76,6 +77,12 @@ class Lab:
         _, talk = worker.communicate(timeout=DEADLINE_S)
         assert worker.returncode == 0, talk
         return talk
+
+    def drain(self) -> str:
+        """Start a worker and stop it as soon as it works: it ends when everything sealed is in the lake."""
+        worker = self.start()
+        until(lambda: self.status().get("pid") == worker.pid, "a start")
+        return self.stop(worker)
 
     def names(self) -> list[str]:
         """The names of all spans in the lake, sorted."""
@@ -221,6 +228,91 @@ def test_a_request_that_kills_is_set_aside_and_the_rest_goes_on(lab: Lab, tmp_pa
     assert (letter["segment"], letter["record"]) == (1, 4)
     assert "killed the process that tried it (signal 6)" in letter["reason"]
     assert (lab.state / "dead-letter" / letter["payload"]).read_bytes() == records[4].payload
+
+
+def test_a_segment_that_kills_in_the_lake_is_found_behind_others(lab: Lab, tmp_path: Path) -> None:
+    """Where writing one segment always kills the worker, it is set aside in the end and those behind it are written."""
+    lab.add(spans_request("before"))
+    lab.add(spans_request(KILLER))
+    lab.add(spans_request("behind"))
+    lab.add(spans_request("last"))
+    lab.environment["PYTHONPATH"] = str(tmp_path / "deadly")
+    (tmp_path / "deadly").mkdir()
+    (tmp_path / "deadly/sitecustomize.py").write_text(
+        "import os, sys\n"
+        "if 'hubscope.collector.worker' in sys.orig_argv:\n"  # the trial's process survives, as it may
+        "    from hubscope.exporters import lake\n"
+        "    written = lake.write_rows\n"
+        "    def deadly(storage, name, rows, level):\n"
+        f"        if 'SpanName' in rows.column_names and {KILLER!r} in rows['SpanName'].to_pylist(): os.abort()\n"
+        "        return written(storage, name, rows, level)\n"
+        "    lake.write_rows = deadly\n"
+    )
+    for _ in range(MAX_DEATHS + 3):
+        worker = lab.start()
+        until(lambda worker=worker: worker.poll() is not None or lab.status().get("pid") == worker.pid, "a start")
+        until(
+            lambda worker=worker: worker.poll() is not None or lab.names() == ["before", "behind", "last"],
+            "a death or an end",
+        )
+        if worker.poll() is None:
+            lab.stop(worker)
+            break
+    assert lab.names() == ["before", "behind", "last"]
+    (letter,) = lab.letters()
+    assert f"died {MAX_DEATHS} times" in letter["reason"]
+
+
+def test_clean_stops_blame_no_segment(lab: Lab, tmp_path: Path) -> None:
+    """However often a worker is stopped while the lake is away, its requests are written once the lake is there."""
+    (tmp_path / "away").mkdir()
+    (tmp_path / "away/sitecustomize.py").write_text(
+        "from hubscope.exporters import lake\n"
+        "def away(*_): raise OSError(19, 'No such device')\n"
+        "lake.write_rows = away\n"
+    )
+    lab.settings = replace(lab.settings, stop_grace_s=0.2)
+    lab.environment["PYTHONPATH"] = str(tmp_path / "away")
+    lab.add(spans_request("a"))
+    for _ in range(MAX_DEATHS + 2):
+        worker = lab.start()
+        until(lambda worker=worker: lab.status().get("pid") == worker.pid, "a start")
+        until(lambda: lab.status()["exporters"]["lake"]["failed"], "a failed try")
+        lab.stop(worker)
+    del lab.environment["PYTHONPATH"]
+    lab.settings = replace(lab.settings, stop_grace_s=20)
+    lab.drain()
+    assert lab.names() == ["a"]
+    assert lab.letters() == []
+
+
+def test_a_processor_that_fails_keeps_nothing_out_of_the_lake(lab: Lab, tmp_path: Path) -> None:
+    """Where a processor raises on everything, what arrived is in the lake, nothing is set aside, and it is told."""
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/sitecustomize.py").write_text(
+        "from hubscope.processors.kpis import Kpis\n"
+        "def broken(self, batch): raise ZeroDivisionError('a bug')\n"
+        "Kpis.__call__ = broken\n"
+    )
+    lab.environment["PYTHONPATH"] = str(tmp_path / "broken")
+    for name in "abc":
+        lab.add(spans_request(name))
+    talk = lab.drain()
+    assert lab.names() == ["a", "b", "c"]
+    assert lab.letters() == []
+    assert lab.status()["processor_failures"] == {"kpis": 3}
+    assert "the processor kpis failed and derived nothing: ZeroDivisionError: a bug" in talk
+
+
+def test_trials_leave_nothing_behind(lab: Lab, tmp_path: Path) -> None:
+    """After a request was tried apart, also one that killed its trial, no scratch lake is left in the state folder."""
+    lab.kill_on(tmp_path / "deadly")
+    lab.add(spans_request("a"), spans_request(KILLER), spans_request("b"))
+    assert lab.start().wait(DEADLINE_S) != 0
+    lab.drain()
+    assert lab.names() == ["a", "b"]
+    lab.drain()  # sweeps what a killed trial could not remove
+    assert list(lab.state.glob("trial-*")) == []
 
 
 def test_a_request_that_cannot_be_decoded_is_set_aside(lab: Lab) -> None:

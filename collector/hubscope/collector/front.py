@@ -91,9 +91,7 @@ async def _serve(settings: CollectorSettings, writer: SegmentWriter) -> None:
         await asyncio.sleep(0.005)
     gc.collect()
     gc.freeze()  # what is loaded now stays; the collector need not look at it again
-    gc.set_threshold(
-        50_000, 20, 50
-    )  # JSON makes many objects and no circles; looking for some took 1.6 us a span
+    gc.set_threshold(50_000, 20, 50)  # JSON makes many objects and no circles; looking for some took 1.6 us a span
     ports = {"grpc": grpc_port, "http": http_socket.getsockname()[1], "telemetry": telemetry_socket.getsockname()[1]}
     print(json.dumps({"pid": os.getpid(), **ports}), flush=True)
 

@@ -9,7 +9,7 @@ from hubscope.collector.log.dead_letter import set_segment_aside
 from hubscope.collector.log.durable import write_durably
 from hubscope.collector.log.wal import DamagedSegmentError, Record, encode, read_segment
 from hubscope.collector.otlp.decode import decode
-from hubscope.errors import LakeError
+from hubscope.errors import LakeError, RetryableError
 from hubscope.processors.batch import Batch, Processor
 
 
@@ -31,6 +31,25 @@ def batch_of(segment: int, records: Sequence[Record], processors: Sequence[Proce
     for processor in processors:
         batch = processor(batch)
     return batch
+
+
+def batch_despite(
+    segment: int, records: Sequence[Record], processors: Sequence[Processor]
+) -> tuple[Batch, list[tuple[str, str]]]:
+    """`batch_of` without what fails: the batch, and (name, reason) of each processor that raised.
+
+    Raises what the decoder raises, and RetryableError.
+    """
+    batch = Batch(segment, records[0].received_unix_nano if records else 0, decode(records))
+    failed: list[tuple[str, str]] = []
+    for processor in processors:
+        try:
+            batch = processor(batch)
+        except RetryableError:
+            raise
+        except Exception as error:  # noqa: BLE001 - what was to be derived must not stop what arrived
+            failed.append((getattr(processor, "name", repr(processor)), f"{type(error).__name__}: {error}"))
+    return batch, failed
 
 
 class DerivedLog:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import queue
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,8 +20,10 @@ from typing import Final
 from hubscope.errors import RetryableError
 
 ANSWER_TIMEOUT_S: Final = 120.0  # decoding 64 MiB takes 2 s
+STOP_GRACE_S: Final = 2.0  # an idle child ends within 50 ms; one that hangs in a record does not
 # Each death costs the start of a process, about a second. A segment with more killers than this is given up in ranges.
 MAX_DEATHS: Final = 40
+_SCRATCH: Final = "trial-"
 _OK: Final = "ok"
 _FAILED: Final = "failed "
 _LATER: Final = "later "
@@ -52,6 +55,12 @@ def guilty_records(path: Path, count: int, state_dir: Path, rules_path: str | No
     finally:
         child.stop()
     return guilty
+
+
+def sweep(state_dir: Path) -> None:
+    """Remove the scratch lakes of trials that were killed."""
+    for scratch in state_dir.glob(f"{_SCRATCH}*"):
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 class _Child:
@@ -90,10 +99,16 @@ class _Child:
         )
 
     def stop(self) -> None:
+        """End it: by the end of its input, which lets it remove its scratch lake, or by force."""
         self.dead = True
+        assert self._process.stdin is not None
         with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(STOP_GRACE_S)
+        except subprocess.TimeoutExpired:
             self._process.kill()
-        self._process.wait()
+            self._process.wait()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -110,7 +125,7 @@ def main() -> int:
     parser.add_argument("--rules")
     arguments = parser.parse_args()
     from hubscope.collector.log.wal import DamagedSegmentError, Record, read_segment
-    from hubscope.collector.segments import batch_of
+    from hubscope.collector.segments import batch_despite
     from hubscope.exporters.lake import LakeExporter
     from hubscope.processors.pipeline import processors
     from hubscope.processors.rules import load
@@ -119,12 +134,13 @@ def main() -> int:
     with contextlib.suppress(DamagedSegmentError):
         records.extend(read_segment(arguments.segment))
     rules = load(arguments.rules)
-    with tempfile.TemporaryDirectory(prefix="trial-", dir=arguments.state_dir) as scratch:
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=arguments.state_dir) as scratch:
         lake = LakeExporter(scratch, upkeep=False)
         for number, line in enumerate(sys.stdin, start=1):
             start, stop = map(int, line.split())
             try:
-                lake.export(batch_of(number, records[start:stop], processors(rules, None)))
+                batch, _ = batch_despite(number, records[start:stop], processors(rules, None))
+                lake.export(batch)
                 answer = _OK
             except (RetryableError, OSError) as error:
                 answer = f"{_LATER}{' '.join(str(error).split())}"

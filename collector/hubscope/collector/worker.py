@@ -25,8 +25,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from queue import Full
@@ -34,16 +33,18 @@ from typing import Any, Final
 
 from hubscope import semconv
 from hubscope.collector.configuration.settings import CollectorSettings, from_json
+from hubscope.collector.deaths import Deaths
 from hubscope.collector.delivery import Delivery, ForwardDelivery, LakeDelivery
+from hubscope.collector.lock import hold
 from hubscope.collector.log import dead_letter
 from hubscope.collector.log.cursors import Cursor
 from hubscope.collector.log.durable import write_durably
-from hubscope.collector.log.wal import Record, remove_segment, sealed_segments, segment_number
+from hubscope.collector.log.wal import Following, Record, remove_segment, sealed_segments, segment_number
 from hubscope.collector.otlp.decode import decode
 from hubscope.collector.otlp.encode import encode_derived
-from hubscope.collector.segments import DerivedLog, batch_of, readable_records
-from hubscope.collector.trial import guilty_records
-from hubscope.errors import HubscopeError, LakeError, RetryableError, status_of
+from hubscope.collector.segments import DerivedLog, batch_despite, batch_of, readable_records
+from hubscope.collector.trial import guilty_records, sweep
+from hubscope.errors import HubscopeError, RetryableError, status_of
 from hubscope.exporters.forward import ForwardConfig, ForwardExporter
 from hubscope.exporters.lake import COLLECTOR_APPLICATION, LakeExporter
 from hubscope.lake_schema import GAUGE
@@ -53,9 +54,10 @@ from hubscope.processors.rules import load
 
 POLL_S: Final = 0.05
 PUBLISH_S: Final = 0.5
+OLD_WORKER_S: Final = 10.0  # how long a worker that is ending may keep the state folder
 # A worker that died this often in one segment, whose requests all pass their trial, is not told apart from one that
 # somebody kills: after so many times the segment is set aside whole, so that the rest goes on.
-MAX_ATTEMPTS: Final = 10
+MAX_DEATHS: Final = 10
 MAX_KPIS: Final = 1000  # in worker.json
 
 _log = logging.getLogger("hubscope.worker")
@@ -75,10 +77,13 @@ class Worker:
         )
         self.processed = self.lake_delivery.cursor.segment
         self.batches = 0
+        self.processor_failures: Counter[str] = Counter()  # segments of which a processor derived nothing
         self.kpis: dict[tuple[str, str], dict[str, Any]] = {}
         self._processors = processors(load(settings.rules_path), self.state_dir)
         self._derived = DerivedLog(self.state_dir)
-        self._attempts = self.state_dir / "attempts.json"
+        self._deaths = Deaths(self.state_dir / "attempts.json", self.lake_delivery.cursor.segment)
+        self._following = Following(settings.wal_dir)
+        self._oldest = 0  # segments below it are deleted
         self._guilty: dict[int, set[int]] = {}  # segment -> records set aside while it waits for the lake
         self._nothing_more = threading.Event()
         self._forwards = [self._forward_delivery(forward) for forward in settings.forward]
@@ -93,8 +98,8 @@ class Worker:
             delivery.start()
         while not self.stop.is_set():
             draining = self.drain.is_set()
-            pending = [p for p in sealed_segments(self.settings.wal_dir) if segment_number(p) > self.processed]
-            for path in pending:
+            path = self._following.next(self.processed)
+            if path is not None:
                 try:
                     self._take(path)
                     self._remove_finished()
@@ -103,11 +108,8 @@ class Worker:
                     if draining and error.errno == errno.ENOSPC:
                         self.stop.set()  # nothing can be drained; the log keeps it
                     self.stop.wait(1.0)
-                    break
-                if self.stop.is_set():
-                    break
             self._raise_crashed()
-            if not pending:
+            if path is None:
                 self._remove_finished()
                 if draining:
                     break
@@ -121,6 +123,7 @@ class Worker:
             "batches": self.batches,
             "rows": dict(self.lake.rows),
             "dead_letters": dead_letter.count(self.state_dir),
+            "processor_failures": dict(self.processor_failures),
             "exporters": {d.exporter.name: d.status() for d in self.deliveries},
             "kpis": list(self.kpis.values()),
         }
@@ -142,12 +145,13 @@ class Worker:
 
     def _take(self, path: Path) -> None:
         segment = segment_number(path)
-        attempts = self._begin(segment)
+        deaths = self._deaths.begin(segment)
         records = readable_records(path, self.state_dir, segment)
         guilty: dict[int, str] = {}
-        if attempts > MAX_ATTEMPTS:
-            guilty = dict.fromkeys(range(len(records)), f"the worker died {attempts - 1} times in its segment")
-        elif attempts > 1:
+        if deaths >= MAX_DEATHS:
+            guilty = dict.fromkeys(range(len(records)), f"the worker died {deaths} times in its segment")
+            self._deaths.forgive()  # those of other segments were most likely this one's
+        elif deaths:
             guilty = self._trial(path, len(records))
         batch = self._batch(path, records, guilty)
         if batch is None:
@@ -164,22 +168,33 @@ class Worker:
             self.batches += 1
 
     def _batch(self, path: Path, records: list[Record], guilty: dict[int, str]) -> Batch | None:
-        """The batch without the guilty records, whom it adds to; None where the worker is stopped meanwhile."""
-        failures = 0
+        """The batch without the guilty records, whom it adds to; None where the worker is stopped meanwhile.
+
+        Where a segment fails whose requests all pass their trial, the fault is not theirs: what arrived is decoded,
+        and what a failing processor would have derived of it is missing, counted, and said.
+        """
+        segment = segment_number(path)
+        tried = False
         while not self.stop.is_set():
             rest = [record for index, record in enumerate(records) if index not in guilty]
             try:
-                return batch_of(segment_number(path), rest, self._processors)
+                if not tried:
+                    return batch_of(segment, rest, self._processors)
+                batch, failed = batch_despite(segment, rest, self._processors)
+                for name, reason in failed:
+                    self.processor_failures[name] += 1
+                    _log.error("segment %d: the processor %s failed and derived nothing: %s", segment, name, reason)
+                return batch
             except RetryableError as error:
                 _log.warning("%s", error)
                 self.stop.wait(error.retry_after_s)
             except Exception as error:  # noqa: BLE001 - a request must not stop the rest, whatever it makes fail
-                failures += 1
-                _log.warning("segment %d: %s: %s", segment_number(path), type(error).__name__, error)
-                found = self._trial(path, len(records)) if failures == 1 else {}
-                if failures > 1 and not found:
-                    reason = f"{type(error).__name__}: {error}"
+                reason = f"{type(error).__name__}: {error}"
+                _log.warning("segment %d: %s", segment, reason)
+                found = {} if tried else self._trial(path, len(records))
+                if tried:  # it cannot even be decoded, though each request alone can
                     found = {index: reason for index in range(len(records)) if index not in guilty}
+                tried = True
                 guilty.update(found)
         return None
 
@@ -218,27 +233,18 @@ class Worker:
                 self._remove_finished()
         return False
 
-    def _begin(self, segment: int) -> int:
-        """How many times this segment was begun, this time included."""
-        attempts = 1
-        try:
-            before = json.loads(self._attempts.read_text("ascii"))
-            if before["segment"] == segment:
-                attempts += int(before["attempts"])
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # none yet, or torn by a loss of power: counted from one again
-        fresh = self._attempts.with_suffix(".new")
-        fresh.write_text(json.dumps({"segment": segment, "attempts": attempts}), "ascii")
-        fresh.replace(self._attempts)
-        return attempts
-
     def _remove_finished(self) -> None:
         """Delete the segments that every exporter has."""
         finished = min(delivery.cursor.segment for delivery in self.deliveries)
-        for path in sealed_segments(self.settings.wal_dir):
-            if segment_number(path) > finished:
-                break
-            remove_segment(path)
+        self._deaths.done(self.lake_delivery.cursor.segment)
+        if self._oldest > finished:
+            return
+        if not self._oldest:
+            first = next(iter(sealed_segments(self.settings.wal_dir)), None)
+            self._oldest = finished + 1 if first is None else segment_number(first)
+        for segment in range(self._oldest, finished + 1):
+            remove_segment(self.settings.wal_dir / f"{segment:016d}.wal")
+        self._oldest = max(self._oldest, finished + 1)
         self._derived.forget_up_to(finished)
         for segment in [s for s in self._guilty if s <= finished]:
             del self._guilty[segment]
@@ -265,6 +271,7 @@ class Worker:
             delivery.join(1.0)
         self._raise_crashed()
         self._remove_finished()
+        self._deaths.end()
 
     def _note_kpis(self, batch: Batch) -> None:
         rows = batch.derived.get(GAUGE)
@@ -302,36 +309,11 @@ def writer_id(state_dir: Path) -> str:
     return path.read_text("ascii").strip()
 
 
-@contextmanager
-def only_worker(state_dir: Path) -> Iterator[None]:
-    """Hold the state folder's lock, waiting up to 10 s for a worker that is ending. The kernel lets go of a dead one's.
-
-    Raises LakeError where another worker keeps it. Windows has no such lock and goes without.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(state_dir / "worker.lock", "w") as file:
-        deadline_s = time.monotonic() + 10.0
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline_s:
-                    raise LakeError(
-                        f"{state_dir}: another collector's worker uses this folder", "stop it, or give another --lake"
-                    ) from None
-                time.sleep(0.1)
-        yield
-
-
 def main(settings: CollectorSettings) -> int:
     """Run the worker until SIGTERM, or until a pipe on its stdin ends with the supervisor. Returns the exit code."""
-    with only_worker(Path(settings.state_dir)):
+    state_dir = Path(settings.state_dir)
+    with hold(state_dir / "worker.lock", OLD_WORKER_S):
+        sweep(state_dir)
         worker = Worker(settings)
         signal.signal(signal.SIGTERM, lambda *_: worker.drain.set())
         signal.signal(

@@ -60,7 +60,7 @@ class Intake:
         self._stopping = False
         self._log_bytes = wal.log_size_bytes(writer.directory)
         self._free_bytes = sys.maxsize
-        self._measured_s = 0.0
+        self._measure_again_s = 0.0
         self._paused_until_s = 0.0
         self._pause_reason = ""
         self._thread = ThreadPoolExecutor(1, "log")  # one thread: the writer is not thread-safe
@@ -134,7 +134,7 @@ class Intake:
         """Writes, syncs, answers and seals until `stop`; then seals what is left and closes the log."""
         loop = asyncio.get_running_loop()
         while True:
-            self._measure()
+            await self._measure()
             if not self._waiting:
                 if self._stopping:
                     break
@@ -193,12 +193,15 @@ class Intake:
         self._pause_reason = os.strerror(error.errno) if error.errno else str(error)
         self._paused_until_s = time.monotonic() + PAUSE_AFTER_FAILURE_S
 
-    def _measure(self) -> None:
+    async def _measure(self) -> None:
+        """Look at the log and the disk. Listing 20,000 segments takes 70 ms: in a thread, and at most a tenth of it."""
         now_s = time.monotonic()
-        if now_s - self._measured_s < MEASURE_INTERVAL_S:
+        if now_s < self._measure_again_s:
             return
-        self._measured_s = now_s
-        self._log_bytes = wal.log_size_bytes(self.writer.directory)
+        loop = asyncio.get_running_loop()
+        self._log_bytes = await loop.run_in_executor(self._thread, wal.log_size_bytes, self.writer.directory)
+        took_s = time.monotonic() - now_s
+        self._measure_again_s = now_s + max(MEASURE_INTERVAL_S, 10 * took_s)
         with contextlib.suppress(OSError):
             self._free_bytes = self._free_disk_bytes()
         for digest in [d for d, until_s in self._in_doubt.items() if until_s < now_s]:
