@@ -58,3 +58,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="write the golden files instead of comparing with them"
     )
+    parser.addoption("--kills", type=int, default=20, help="how often tests/collector/test_kill.py kills something")
+    parser.addoption("--kill-seed", type=int, default=2, help="which moments and victims it takes")
