@@ -132,8 +132,8 @@ def _print(
     print(f"### {options.minutes:g} minutes at {options.rate:,.0f} spans/s, with readers\n")
     print(f"{cores()} cores shared with the load generator and the readers.\n")
     print(
-        f"{load.items:,} spans acknowledged in {sent_s:,.0f} s ({load.items / sent_s:,.0f}/s), {load.refusals} refused and "
-        f"sent again; {stored:,} in the lake, the last {behind_s:.1f} s after its acknowledgement.\n"
+        f"{load.items:,} spans acknowledged in {sent_s:,.0f} s ({load.items / sent_s:,.0f}/s), {load.refusals} refused "
+        f"and sent again; {stored:,} in the lake, the last {behind_s:.1f} s after its acknowledgement.\n"
     )
     print("| reader | runs | median, s | longest, s | failures |\n| --- | ---: | ---: | ---: | --- |")
     for name in dict.fromkeys(read.reader for read in reads):
