@@ -243,9 +243,9 @@ def test_a_segment_that_kills_in_the_lake_is_found_behind_others(lab: Lab, tmp_p
         "if 'hubscope.collector.worker' in sys.orig_argv:\n"  # the trial's process survives, as it may
         "    from hubscope.exporters import lake\n"
         "    written = lake.write_rows\n"
-        "    def deadly(storage, name, rows, level):\n"
+        "    def deadly(storage, name, rows, *rest):\n"
         f"        if 'SpanName' in rows.column_names and {KILLER!r} in rows['SpanName'].to_pylist(): os.abort()\n"
-        "        return written(storage, name, rows, level)\n"
+        "        return written(storage, name, rows, *rest)\n"
         "    lake.write_rows = deadly\n"
     )
     for _ in range(MAX_DEATHS + 3):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import date
 from pathlib import Path
 
 import duckdb
@@ -63,6 +64,20 @@ def test_a_segment_is_written_once(tmp_path: Path) -> None:
     assert stored(tmp_path) == ["a", "b"]
     assert again.version(TRACES) == 2
     assert (exporter.rows[TRACES], again.rows[TRACES]) == (1, 1)
+
+
+def test_a_broken_clock_makes_no_file_a_span(tmp_path: Path) -> None:
+    """Spans of a thousand different days in one batch are all stored, in no more than 65 files, their times kept."""
+    days = pa.concat_tables([rows(*["usual"] * 5), *[rows(f"s{n}", day=n * 30) for n in range(1000)]])
+    received_unix_nano = 20_001 * DAY_NS
+    LakeExporter(str(tmp_path)).export(Batch(1, received_unix_nano, {TRACES: days}))
+    table = DeltaTable(f"{tmp_path}/{TRACES}")
+    found = table.to_pyarrow_table(columns=["SpanName", "Date", "TimestampUnixNano"])
+    assert len(table.file_uris()) <= 65
+    assert sorted(found["SpanName"].to_pylist()) == sorted(days["SpanName"].to_pylist())
+    assert sorted(found["TimestampUnixNano"].to_pylist()) == sorted(days["TimestampUnixNano"].to_pylist())
+    assert found["Date"].to_pylist().count(date(2024, 10, 4)) == 5
+    assert found["Date"].to_pylist().count(date(2024, 10, 5)) >= 900
 
 
 def test_writers_with_names_of_their_own_do_not_meet(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ class LakeExporter:
         for name in SCHEMAS:
             rows = list(batch.rows(name))
             if rows:
-                self._append(name, pa.concat_tables(rows), batch.segment)
+                self._append(name, pa.concat_tables(rows), batch)
 
     def version(self, name: str) -> int:
         """The last segment that the table has of this application; 0 for none."""
@@ -123,7 +123,8 @@ class LakeExporter:
                 "free some disk space; what was accepted waits in the log",
             )
 
-    def _append(self, name: str, rows: pa.Table, segment: int) -> None:
+    def _append(self, name: str, rows: pa.Table, batch: Batch) -> None:
+        segment = batch.segment
         if not rows.schema.equals(SCHEMAS[name]):
             wrong = sorted(field.name for field in set(rows.schema) ^ set(SCHEMAS[name])) or ["the order of columns"]
             raise PermanentError(f"{self.lake}/{name}: the rows were refused: not the lake's schema: {wrong[:5]}")
@@ -131,7 +132,7 @@ class LakeExporter:
             if self.version(name) >= segment:
                 return
             table, storage = self._open(name), self._stores[name]
-            actions = write_rows(storage, name, rows, COMPRESSION_LEVEL)
+            actions = write_rows(storage, name, rows, batch.received_unix_nano, COMPRESSION_LEVEL)
             self._commit(table, actions, segment)
             storage.sync_commit(table.version())
         except (SchemaMismatchError, DeltaProtocolError, pa.ArrowException, ValueError, TypeError) as error:

@@ -38,6 +38,7 @@ _RANDOM: Final = frozenset({"SpanId"})
 # A trace by its id opens the row groups whose filter knows it: of ten million spans one or two, not all 82.
 _LOOKED_UP: Final = "TraceId"
 _FALSE_POSITIVES: Final = 0.01  # 10 bits an id
+MAX_DAYS: Final = 64  # in one commit; an import of two months of history still has a file a day
 _MAX_STATISTIC_BYTES: Final = 256
 
 _SORTED_BY: Final = ("ServiceName", "MetricName", "TimestampUnixNano", "TimeUnixNano")
@@ -107,10 +108,19 @@ class Storage:
             sync_folder(commit.parent)
 
 
-def write_rows(storage: Storage, name: str, rows: pa.Table, compression_level: int) -> list[AddAction]:
-    """Write rows of the lake's table `name`, one file a day of theirs, ready to be committed."""
+def write_rows(
+    storage: Storage, name: str, rows: pa.Table, received_unix_nano: int, compression_level: int
+) -> list[AddAction]:
+    """Write rows of the lake's table `name`, one file a day of theirs, ready to be committed.
+
+    Of more than MAX_DAYS days those with the fewest rows are filed under the day they were received: a sender with a
+    broken clock could else make a file a span. Readers go by the rows' times; their `Date` only says where to look.
+    """
     actions: list[AddAction] = []
     days = pc.unique(rows[PARTITION]).to_pylist()
+    if len(days) > MAX_DAYS:
+        rows = _fewer_days(rows, received_unix_nano)
+        days = pc.unique(rows[PARTITION]).to_pylist()
     try:
         for day in days:
             of_day = rows if len(days) == 1 else rows.filter(pc.equal(rows[PARTITION], pa.scalar(day, pa.date32())))
@@ -157,6 +167,15 @@ def write_file(
         data_change=data_change,
         stats=statistics.to_json(),
     )
+
+
+def _fewer_days(rows: pa.Table, received_unix_nano: int) -> pa.Table:
+    counts = pc.value_counts(rows[PARTITION])
+    most = pc.select_k_unstable(counts.field("counts"), MAX_DAYS, sort_keys=[("", "descending")])
+    kept = pc.is_in(rows[PARTITION], value_set=counts.field("values").take(most))
+    received = pa.scalar(received_unix_nano // 86_400_000_000_000, pa.int32()).cast(pa.date32())
+    index = rows.schema.get_field_index(PARTITION)
+    return rows.set_column(index, rows.schema.field(index), pc.if_else(kept, rows[PARTITION], received))
 
 
 def in_order(rows: pa.Table) -> pa.Table:
