@@ -30,6 +30,7 @@ class Collector:
     flags: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
     addresses: dict[str, str] = field(default_factory=dict)
+    environ: dict[str, str] = field(default_factory=dict)
 
     @property
     def state(self) -> Path:
@@ -46,7 +47,7 @@ class Collector:
         command = [sys.executable, "-m", "hubscope.console", "collect", "--lake", str(self.lake), *self.flags]
         for name, address in ports.items():
             command += [f"--{name}", address]
-        environ = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "HUBSCOPE_"))}
+        environ = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "HUBSCOPE_"))} | self.environ
         with open(self.lake.parent / "output.txt", "ab") as output:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environ
@@ -95,6 +96,15 @@ class Collector:
             time.sleep(0.05)  # between two looks at the condition
         return answer
 
+    def span_names(self) -> list[str]:
+        """Of every row that the lake has."""
+        from deltalake import DeltaTable
+
+        if not (self.lake / "otel_traces" / "_delta_log").is_dir():
+            return []
+        table = DeltaTable(str(self.lake / "otel_traces")).to_pyarrow_table(columns=["SpanName"])
+        return [str(name) for name in table.column("SpanName").to_pylist()]
+
     def stop(self) -> int:
         """SIGTERM, and its exit code."""
         assert self.process is not None
@@ -119,10 +129,10 @@ def new_collector(tmp_path: Path) -> Iterator[Callable[..., Collector]]:
     """`new_collector(*flags)`: a collector that is not started yet. Whatever is left at the end is killed."""
     made: list[Collector] = []
 
-    def make(*flags: str, lake: Path | None = None) -> Collector:
+    def make(*flags: str, lake: Path | None = None, environ: dict[str, str] | None = None) -> Collector:
         folder = tmp_path / f"collector-{len(made) + 1}"
         folder.mkdir()
-        made.append(Collector(lake or folder / "lake", flags))
+        made.append(Collector(lake or folder / "lake", flags, environ=environ or {}))
         return made[-1]
 
     yield make

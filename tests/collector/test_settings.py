@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hubscope.collector.configuration import settings as collector_settings
 from hubscope.collector.configuration import values
 from hubscope.collector.configuration.addresses import Address
-from hubscope.collector.configuration.settings import CollectorSettings, Limits, Security, from_json, load
+from hubscope.collector.configuration.settings import CollectorSettings, Limits, Logs, Security, from_json, load
 from hubscope.errors import ConfigError, status_of
 from hubscope.exporters.forward import ForwardConfig
 
@@ -194,7 +194,8 @@ def test_every_key_leads_to_a_setting() -> None:
     """Each key's field exists, so that none is read and then forgotten."""
     known = set(CollectorSettings.__dataclass_fields__)
     known |= {f"limits.{n}" for n in Limits.__dataclass_fields__}
-    known |= {f"security.{n}" for n in Security.__dataclass_fields__}
+    known |= {f"security.{n}" for n in Security.__dataclass_fields__} | {"security.file_tokens"}  # become bearer_tokens
+    known |= {f"logs.{n}" for n in Logs.__dataclass_fields__}
     assert {key.field for key in collector_settings.KEYS} <= known
     assert set(collector_settings.FLAGS.values()) <= {key.path for key in collector_settings.KEYS}
 

@@ -184,7 +184,7 @@ def test_health_and_collector_json_say_where_everything_is(new_collector: Callab
     collector.start()
     collector.wait_for(lambda: "lake" in collector.health().get("exporters", {}), "the worker has published")
     health = collector.health()
-    assert (health["status"], health["lake"], health["state"]) == ("ready", str(collector.lake), str(collector.state))
+    assert (health["status"], health["lake"], health["state"]) == ("ok", str(collector.lake), str(collector.state))
     assert health["exporters"]["lake"]["cursor"] == 0
     assert httpx.get(f"http://{collector.addresses['telemetry']}/metrics").status_code == 200
     assert collector.stop() == 0

@@ -3,7 +3,7 @@
     python -m hubscope.collector.front --settings-json @FILE
 
 Says on stdout, in one JSON line, where it listens; ends with 0 after SIGTERM, when everything it took is sealed, and
-also when its standard input ends: then the supervisor is gone.
+also when its standard input ends: then the supervisor is gone. On SIGHUP it reads FILE again, and says `reloaded`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,17 @@ import threading
 from pathlib import Path
 from typing import Final
 
+from hubscope.collector import logs
 from hubscope.collector.configuration.settings import CollectorSettings, from_json
+from hubscope.collector.live import Live
 from hubscope.collector.lock import hold
 from hubscope.collector.log.wal import SegmentWriter
+from hubscope.collector.private import keep_files_private
 from hubscope.collector.receivers import grpc_receiver, http_receiver
 from hubscope.collector.receivers.counters import Counters
 from hubscope.collector.receivers.intake import Intake
-from hubscope.collector.telemetry import Telemetry
+from hubscope.collector.receivers.memory import Memory
+from hubscope.collector.telemetry import Telemetry, is_behind, telemetry_security
 from hubscope.errors import HubscopeError, LakeError, status_of
 
 GRACE_S: Final = 3.0  # for requests on their way when the stop comes
@@ -36,8 +40,8 @@ OLD_FRONT_S: Final = 10.0  # how long a front that is ending may keep the log
 _log = logging.getLogger("hubscope.front")
 
 
-def main(settings: CollectorSettings) -> int:
-    """Run until SIGTERM or the end of stdin. Returns the exit code."""
+def main(settings: CollectorSettings, settings_json: str = "") -> int:
+    """Run until SIGTERM or the end of stdin; SIGHUP reads `settings_json` again. Returns the exit code."""
     state_dir = Path(settings.state_dir)
     with hold(state_dir / "front.lock", OLD_FRONT_S):
         try:
@@ -55,7 +59,7 @@ def main(settings: CollectorSettings) -> int:
             found = writer.recovery
             _log.info("recovered %d segments; %d torn bytes cut off", found.segments, found.torn_bytes)
         _raise_file_limit()
-        asyncio.run(_serve(settings, writer))
+        asyncio.run(_serve(settings, writer, settings_json))
     return 0
 
 
@@ -69,7 +73,8 @@ def lowest_number(state_dir: Path) -> int:
     return lowest
 
 
-async def _serve(settings: CollectorSettings, writer: SegmentWriter) -> None:
+async def _serve(settings: CollectorSettings, writer: SegmentWriter, settings_json: str) -> None:
+    live = Live(settings)
     counters = Counters()
     intake = Intake(writer, settings.limits, counters)
     stopping = asyncio.Event()
@@ -79,9 +84,12 @@ async def _serve(settings: CollectorSettings, writer: SegmentWriter) -> None:
     writing.add_done_callback(lambda _: stopping.set())
     http_socket = http_receiver.listen(settings.http, "OTLP/HTTP", "--http")
     telemetry_socket = http_receiver.listen(settings.telemetry, "telemetry", "--telemetry")
-    grpc_server, grpc_port = await grpc_receiver.start(settings, intake, counters)
-    otlp = http_receiver.server(http_receiver.OtlpHttp(settings, intake, counters), settings.security)
-    telemetry = http_receiver.server(Telemetry(settings, intake, counters))
+    grpc_server, grpc_port = await grpc_receiver.start(live, intake, counters)
+    otlp = http_receiver.server(http_receiver.OtlpHttp(live, intake, counters), settings.security)
+    memory = Memory(live, lambda: intake.waiting_bytes > 0 or is_behind(settings))
+    intake.pressure = lambda: memory.refusal
+    watching = asyncio.create_task(memory.watch())
+    telemetry = http_receiver.server(Telemetry(live, intake, counters, memory), telemetry_security(settings))
     serving = [
         asyncio.create_task(otlp.serve([http_socket])),
         asyncio.create_task(telemetry.serve([telemetry_socket])),
@@ -94,16 +102,48 @@ async def _serve(settings: CollectorSettings, writer: SegmentWriter) -> None:
     gc.set_threshold(50_000, 20, 50)  # JSON makes many objects and no circles; looking for some took 1.6 us a span
     ports = {"grpc": grpc_port, "http": http_socket.getsockname()[1], "telemetry": telemetry_socket.getsockname()[1]}
     print(json.dumps({"pid": os.getpid(), **ports}), flush=True)
+    _reload_when_told(loop, live, intake, (otlp, telemetry), settings_json)
 
     await stopping.wait()
-    otlp.should_exit = telemetry.should_exit = True
+    live.stopping = True
+    otlp.should_exit = True
     await grpc_server.stop(GRACE_S)
+    telemetry.should_exit = True
+    watching.cancel()
     ended = await asyncio.gather(*serving, return_exceptions=True)
     intake.stop()
     await writing  # raises what ended it, if that was not the stop
     for error in ended:
         if isinstance(error, BaseException):
             raise error
+
+
+def _reload_when_told(
+    loop: asyncio.AbstractEventLoop,
+    live: Live,
+    intake: Intake,
+    servers: tuple[http_receiver.Server, ...],
+    settings_json: str,
+) -> None:
+    """On SIGHUP, take the settings that the supervisor has checked and written. What cannot be used changes nothing."""
+
+    def reload() -> None:
+        try:
+            fresh = from_json(settings_json)
+            for server in servers:
+                server.renew_certificates(fresh.security)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            _log.error("the new settings cannot be used and nothing changed: %s", error)
+            print(json.dumps({"reloaded": False}), flush=True)
+            return
+        live.settings = fresh
+        intake.limits = fresh.limits
+        intake.writer.seal_age_s, intake.writer.seal_size_bytes = fresh.flush_interval_s, fresh.segment_size_bytes
+        logs.set_up("front", fresh)
+        print(json.dumps({"reloaded": True}), flush=True)
+
+    if os.name != "nt" and settings_json.startswith("@"):
+        loop.add_signal_handler(signal.SIGHUP, reload)
 
 
 def _stop_when_told(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -> None:
@@ -137,12 +177,15 @@ def run(arguments: list[str] | None = None) -> int:
     """The command line. An error is a message on stderr and its exit code."""
     parser = argparse.ArgumentParser(prog="hubscope.collector.front")
     parser.add_argument("--settings-json", required=True)
-    logging.basicConfig(level=logging.WARNING, format="front: %(message)s", stream=sys.stderr)
-    _log.setLevel(logging.INFO)
+    keep_files_private()
+    logs.set_up("front")
     try:
-        return main(from_json(parser.parse_args(arguments).settings_json))
+        settings_json = parser.parse_args(arguments).settings_json
+        settings = from_json(settings_json)
+        logs.set_up("front", settings)
+        return main(settings, settings_json)
     except HubscopeError as error:
-        print(f"front: {error}", file=sys.stderr)
+        _log.error("%s", error)
         return status_of(error).exit_code
 
 

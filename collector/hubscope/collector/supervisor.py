@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import selectors
 import signal
@@ -16,17 +17,19 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from hubscope.collector import leases
+from hubscope.collector import leases, logs, notify, reload
 from hubscope.collector.configuration.addresses import Address
 from hubscope.collector.configuration.settings import CollectorSettings
 from hubscope.collector.lock import hold
 from hubscope.collector.log.wal import sealed_segments
-from hubscope.errors import EXIT_DONE, EXIT_UNREADABLE, ConfigError, LakeError
+from hubscope.collector.private import keep_files_private
+from hubscope.errors import EXIT_DONE, EXIT_UNREADABLE, ConfigError, HubscopeError, LakeError
 
 POLL_S: Final = 0.05
 FIRST_BACKOFF_S: Final = 0.1
@@ -36,6 +39,9 @@ START_DEADLINE_S: Final = 60.0  # importing gRPC and Arrow takes 1 to 3 s, on a 
 LEASE_GRACE_S: Final = 5.0
 FRONT_STOP_S: Final = 8.0
 OLD_COLLECTOR_S: Final = 2.0
+RELOAD_DEADLINE_S: Final = 10.0  # for the front to take the new settings; it takes milliseconds
+
+_log = logging.getLogger("hubscope.supervisor")
 # Arrow's own allocator and glibc's arena a thread keep what was freed: at 150,000 spans/s the worker takes 470 MiB with
 # them and 360 without, at the same speed.
 _ALLOCATORS: Final = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
@@ -50,6 +56,8 @@ class _Child:
         self._command = [sys.executable, "-m", f"hubscope.collector.{name}", *arguments]
         self._talks = talks
         self._backoff_s = FIRST_BACKOFF_S
+        self._renewed_s = 0.0  # when it was asked to end for new settings; 0 is not
+        self._renew_grace_s = 0.0
         self._started_s = 0.0
         self._start_again_s = 0.0
         self.process: subprocess.Popen[bytes] | None = None
@@ -67,9 +75,18 @@ class _Child:
 
     def keep(self) -> bool:
         """Start it again if it died and its back-off is over. True when it was started just now."""
-        if self.process is None or self.process.poll() is None:
+        if self.process is None:
             return False
         now_s = time.monotonic()
+        if self.process.poll() is None:
+            if self._renewed_s and now_s - self._renewed_s > self._renew_grace_s:
+                self.process.kill()  # nothing is lost: the log has what it had not written
+            return False
+        if self._renewed_s:
+            self._renewed_s = 0.0
+            self._let_go()
+            self.start()
+            return False
         if not self._start_again_s:
             if now_s - self._started_s > STEADY_S:
                 self._backoff_s = FIRST_BACKOFF_S
@@ -83,6 +100,16 @@ class _Child:
         self._let_go()
         self.start()
         return True
+
+    def tell(self) -> None:
+        """SIGHUP: there are new settings."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGHUP)
+
+    def renew(self, grace_s: float) -> None:
+        """Let it end where it can, and start it again with the new settings. `keep` sees to the rest."""
+        self._renewed_s, self._renew_grace_s = time.monotonic(), grace_s
+        self.tell()
 
     def stop(self, grace_s: float, forced: _Signals) -> None:
         """SIGTERM, and SIGKILL when the grace is over or a second signal came."""
@@ -99,8 +126,8 @@ class _Child:
                 self.process.wait()
         self._let_go()
 
-    def first_line(self, deadline_s: float) -> bytes:
-        """What it says on stdout first; empty when it ended or the deadline came."""
+    def line(self, deadline_s: float) -> bytes:
+        """What it says next on stdout; empty when it ended or the deadline came."""
         assert self.process is not None
         assert self.process.stdout is not None
         line = b""
@@ -123,37 +150,53 @@ class _Child:
 
 
 class _Signals:
-    """Counts SIGINT and SIGTERM: the first asks for a clean stop, the second forces it."""
+    """Counts SIGINT and SIGTERM: the first asks for a clean stop, the second forces it. SIGHUP asks for a reload."""
 
     def __init__(self) -> None:
         self.count = 0
+        self.reload = False
+        self._has_terminal = os.isatty(0)
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.count += 1
+        if number in (signal.SIGINT, signal.SIGTERM) or (self._has_terminal and not os.isatty(0)):
+            self.count += 1  # a SIGHUP of a terminal that was closed is a stop
+        else:
+            self.reload = True
 
 
-def run(settings: CollectorSettings) -> int:
+def run(settings: CollectorSettings, load_again: Callable[[], CollectorSettings] | None = None) -> int:
     """The collector in the foreground, until SIGINT, SIGTERM, or the end of its leases. Returns the exit code.
 
+    `load_again` reads the configuration anew for SIGHUP; it raises ConfigError for one that cannot be used.
     Raises ConfigError for a taken port or a state folder that another collector uses, LakeError when it cannot start
     or the lake is a newer hubscope's: what is accepted for it could never be written.
     """
+    keep_files_private()
+    logs.set_up("supervisor", settings)
     _check_lake(settings.lake)
     state_dir = Path(settings.state_dir)
     with hold(state_dir / "collector.lock", OLD_COLLECTOR_S):
         check_ports(settings)
         signals = _Signals()
-        before = {number: signal.signal(number, signals) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if load_again and os.name != "nt" else [])]
+        before = {number: signal.signal(number, signals) for number in numbers}
         record = state_dir / "collector.json"
         try:
-            return _run(settings, state_dir, record, signals)
+            return _run(settings, state_dir, record, signals, load_again)
         finally:
             record.unlink(missing_ok=True)
             for number, handler in before.items():
                 signal.signal(number, handler)
 
 
-def _run(settings: CollectorSettings, state_dir: Path, record: Path, signals: _Signals) -> int:
+def _run(
+    settings: CollectorSettings,
+    state_dir: Path,
+    record: Path,
+    signals: _Signals,
+    load_again: Callable[[], CollectorSettings] | None,
+) -> int:
+    asked = settings
     handed_over = state_dir / "settings.json"
     arguments = ["--settings-json", f"@{handed_over}"]
     _write_private(handed_over, settings.to_json())
@@ -164,7 +207,7 @@ def _run(settings: CollectorSettings, state_dir: Path, record: Path, signals: _S
     worker.start()
     children = (front, worker)
     try:
-        said = front.first_line(time.monotonic() + START_DEADLINE_S)
+        said = front.line(time.monotonic() + START_DEADLINE_S)
         if not said:
             raise _start_failure(front)
         settings = _with_ports(settings, json.loads(said))
@@ -174,8 +217,12 @@ def _run(settings: CollectorSettings, state_dir: Path, record: Path, signals: _S
             f"OTLP/gRPC on {settings.grpc}, OTLP/HTTP on {settings.http}, /metrics and /healthz on {settings.telemetry}"
         )
         say(f"the lake is {settings.lake}; stop with Ctrl-C")
-        _keep(settings, state_dir, children, signals)
+        notify.notify("READY=1", f"STATUS=Receiving OTLP on {settings.grpc} and {settings.http}")
+        reloader = _Reloader(asked, settings, handed_over, (front, worker), load_again)
+        _keep(reloader, state_dir, children, signals)
+        settings = reloader.settings
     finally:
+        notify.notify("STOPPING=1", "STATUS=Emptying the log into the lake")
         front.stop(FRONT_STOP_S, signals)
         _await_worker(worker, settings, signals)
         worker.stop(settings.stop_grace_s + 3.0, signals)
@@ -183,10 +230,74 @@ def _run(settings: CollectorSettings, state_dir: Path, record: Path, signals: _S
     return EXIT_DONE
 
 
-def _keep(settings: CollectorSettings, state_dir: Path, children: tuple[_Child, ...], signals: _Signals) -> None:
+class _Reloader:
+    """The settings as they are now, and how they become others while everything runs."""
+
+    def __init__(
+        self,
+        asked: CollectorSettings,
+        settings: CollectorSettings,
+        handed_over: Path,
+        children: tuple[_Child, _Child],
+        load_again: Callable[[], CollectorSettings] | None,
+    ) -> None:
+        self.settings = settings  # with the ports that were taken
+        self._asked = asked  # as they were asked for, port 0 included
+        self._handed_over = handed_over
+        self._front, self._worker = children
+        self._load_again = load_again
+        self._rules = reload.digest(asked.rules_path)
+
+    def __call__(self) -> None:
+        """Read the configuration anew. One that cannot be used changes nothing, and is said to be so."""
+        assert self._load_again is not None
+        notify.reloading()
+        try:
+            fresh = self._load_again()
+            rules = reload.digest(fresh.rules_path)
+            plan = reload.plan(self._asked, fresh, rules_changed=rules != self._rules)
+            now = self.settings
+            settings = replace(plan.settings, grpc=now.grpc, http=now.http, telemetry=now.telemetry)
+            _write_private(self._handed_over, settings.to_json())
+        except (HubscopeError, OSError) as error:
+            _log.error("the new configuration is refused and nothing changed: %s", error)
+            notify.notify("READY=1", "STATUS=The last reload was refused; the collector goes on as before")
+            return
+        self._asked, self._rules, self.settings = plan.settings, rules, settings
+        logs.set_up("supervisor", settings)
+        self._front.tell()
+        if plan.renew_worker:
+            self._worker.renew(settings.stop_grace_s + 3.0)
+        taken = self._is_taken(time.monotonic() + RELOAD_DEADLINE_S)
+        _log.info(
+            "configuration %s%s%s",
+            "reloaded" if taken else "reloaded, but not by the front, whose message is above",
+            "; the worker starts anew" if plan.renew_worker else "",
+            f"; only a restart changes {', '.join(plan.waiting)}" if plan.waiting else "",
+        )
+        notify.notify("READY=1", f"STATUS=Receiving OTLP on {settings.grpc} and {settings.http}")
+
+    def _is_taken(self, deadline_s: float) -> bool:
+        """Whether the front says that it has the new settings. One that was just started anew has them by itself."""
+        while line := self._front.line(deadline_s):
+            if b'"reloaded"' in line:
+                return b'"reloaded": true' in line
+        return False
+
+
+def _keep(reloader: _Reloader, state_dir: Path, children: tuple[_Child, ...], signals: _Signals) -> None:
     """Watch the children until a signal comes, or nobody holds a lease any more."""
+    settings = reloader.settings
     last_lease_s = time.monotonic()
+    watchdog_s = notify.watchdog_interval_s()
+    next_watchdog_s = time.monotonic()
     while not signals.count:
+        if signals.reload:
+            signals.reload = False
+            reloader()
+        if watchdog_s is not None and time.monotonic() >= next_watchdog_s:
+            notify.notify("WATCHDOG=1")
+            next_watchdog_s = time.monotonic() + watchdog_s
         restarted = [child.name for child in children if child.keep()]
         if restarted:
             with contextlib.suppress(OSError):
@@ -315,5 +426,5 @@ def _how_ended(returncode: int) -> str:
 
 
 def say(text: str) -> None:
-    """Talk goes to stderr."""
-    print(f"hubscope collect: {text}", file=sys.stderr, flush=True)
+    """Talk goes to stderr, through the log: people read it, or a machine does."""
+    _log.info("%s", text)

@@ -32,6 +32,7 @@ from queue import Full
 from typing import Any, Final
 
 from hubscope import semconv
+from hubscope.collector import logs
 from hubscope.collector.configuration.settings import CollectorSettings, from_json
 from hubscope.collector.deaths import Deaths
 from hubscope.collector.delivery import Delivery, ForwardDelivery, LakeDelivery
@@ -42,6 +43,7 @@ from hubscope.collector.log.durable import write_durably
 from hubscope.collector.log.wal import Following, Record, remove_segment, sealed_segments, segment_number
 from hubscope.collector.otlp.decode import decode
 from hubscope.collector.otlp.encode import encode_derived
+from hubscope.collector.private import keep_files_private
 from hubscope.collector.segments import DerivedLog, batch_despite, batch_of, readable_records
 from hubscope.collector.trial import guilty_records, sweep
 from hubscope.errors import HubscopeError, RetryableError, status_of
@@ -70,6 +72,7 @@ class Worker:
         self.settings = settings
         self.state_dir = Path(settings.state_dir)
         self.drain = threading.Event()  # finish what is sealed, then end
+        self.leave = threading.Event()  # end after the segment that is being worked on: another worker goes on
         self.stop = threading.Event()  # give up what cannot be had now
         self.lake = LakeExporter(settings.lake, f"{COLLECTOR_APPLICATION}/{writer_id(self.state_dir)}")
         self.lake_delivery = LakeDelivery(
@@ -109,6 +112,8 @@ class Worker:
                         self.stop.set()  # nothing can be drained; the log keeps it
                     self.stop.wait(1.0)
             self._raise_crashed()
+            if self.leave.is_set():
+                break
             if path is None:
                 self._remove_finished()
                 if draining:
@@ -231,6 +236,8 @@ class Worker:
                 return True
             except Full:
                 self._remove_finished()
+                if self.leave.is_set():
+                    break  # the next worker decodes it again
         return False
 
     def _remove_finished(self) -> None:
@@ -316,6 +323,8 @@ def main(settings: CollectorSettings) -> int:
         sweep(state_dir)
         worker = Worker(settings)
         signal.signal(signal.SIGTERM, lambda *_: worker.drain.set())
+        if sys.platform != "win32":
+            signal.signal(signal.SIGHUP, lambda *_: worker.leave.set())
         signal.signal(
             signal.SIGINT, signal.SIG_IGN
         )  # Ctrl-C reaches the whole group; the supervisor ends us in its turn
@@ -366,11 +375,14 @@ def run(arguments: list[str] | None = None) -> int:
     """The command line. An error is a message on stderr and its exit code, a bug a traceback and 70."""
     parser = argparse.ArgumentParser(prog="hubscope.collector.worker")
     parser.add_argument("--settings-json", required=True)
-    logging.basicConfig(level=logging.INFO, format="worker: %(message)s", stream=sys.stderr)
+    keep_files_private()
+    logs.set_up("worker")
     try:
-        return main(from_json(parser.parse_args(arguments).settings_json))
+        settings = from_json(parser.parse_args(arguments).settings_json)
+        logs.set_up("worker", settings)
+        return main(settings)
     except HubscopeError as error:
-        print(f"worker: {error}", file=sys.stderr)
+        _log.error("%s", error)
         return status_of(error).exit_code
     except Exception as error:  # noqa: BLE001 - the outermost boundary: a bug, told whole, for the supervisor to restart
         _log.exception("the worker ended on a bug; nothing is lost, the log has it")

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from hubscope.collector.configuration import values
 from hubscope.collector.configuration.addresses import DEFAULT_GRPC, DEFAULT_HTTP, DEFAULT_TELEMETRY, Address
 from hubscope.collector.configuration.config_file import read_config
+from hubscope.collector.configuration.contradictions import contradictions
 from hubscope.collector.configuration.values import MIB_BYTES
 from hubscope.errors import ConfigError
 from hubscope.exporters.forward import ForwardConfig
@@ -40,9 +41,18 @@ class Limits:
     """Bounds of what the front takes before it answers "later"."""
 
     request_size_bytes: int = 64 * MIB_BYTES  # of one request, after decompression
+    memory_bytes: int = 512 * MIB_BYTES  # resident, of all processes together; 464 MiB was measured under full load
     waiting_size_bytes: int = 128 * MIB_BYTES  # of requests that wait for the disk together
     log_size_bytes: int = 2048 * MIB_BYTES  # of the write-ahead log: what a stopped worker or destination may pile up
     free_disk_bytes: int = 256 * MIB_BYTES  # left free, so that the worker can still empty the log into the lake
+
+
+@dataclass(frozen=True)
+class Logs:
+    """How the processes tell what they do, on stderr."""
+
+    format: str = "text"  # or json: one object a line
+    level: str = "info"  # debug, info, warning or error
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,7 @@ class CollectorSettings:
     stop_without_leases: bool = False  # stop when no program that started this collector is alive
     limits: Limits = Limits()
     security: Security = Security()
+    logs: Logs = Logs()
 
     @property
     def wal_dir(self) -> Path:
@@ -83,6 +94,7 @@ def from_json(text: str) -> CollectorSettings:
     raw["limits"] = Limits(**raw["limits"])
     lists = {key: tuple(value) for key, value in raw["security"].items() if isinstance(value, list)}
     raw["security"] = Security(**{**raw["security"], **lists})
+    raw["logs"] = Logs(**raw["logs"])
     return CollectorSettings(**raw)
 
 
@@ -116,14 +128,23 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("receivers.tls.cert_file", values.existing_file, "security.cert_file", "PEM certificate of both receivers."),
     Key("receivers.tls.key_file", values.existing_file, "security.key_file", "Its PEM key."),
     Key("receivers.tls.client_ca_file", values.existing_file, "security.client_ca_file", "Mutual TLS."),
-    Key("receivers.auth.bearer_tokens", values.texts, "security.bearer_tokens", "Any of them lets a sender in."),
-    Key("receivers.cors.allowed_origins", values.texts, "security.cors_allowed_origins", "Browsers' origins."),
+    Key("receivers.auth.bearer_tokens", values.tokens, "security.bearer_tokens", "Any of them lets a sender in."),
+    Key(
+        "receivers.auth.bearer_token_file",
+        values.token_file,
+        "security.file_tokens",
+        "A token a line, more than one while they are exchanged; read again on SIGHUP.",
+    ),
+    Key("receivers.cors.allowed_origins", values.origins, "security.cors_allowed_origins", "Browsers' origins."),
     Key("receivers.insecure", values.boolean, "security.insecure", "Bind beyond loopback without TLS or tokens."),
+    Key("limits.memory", values.positive_size, "limits.memory_bytes", "Of all processes; beyond it: come later."),
     Key("log.max_size", values.positive_size, "limits.log_size_bytes", "Beyond it senders are told to come later."),
     Key("log.min_free_disk", values.size, "limits.free_disk_bytes", "The same when the disk has less room than this."),
     Key("log.segment_size", values.positive_size, "segment_size_bytes", "Largest piece that the worker takes at once."),
     Key("exporters.lake.flush_interval", values.positive_duration, "flush_interval_s", "One lake transaction each."),
     Key("telemetry.endpoint", values.address, "telemetry", "/metrics and /healthz, 127.0.0.1:8888 by default."),
+    Key("logs.format", values.log_format, "logs.format", "text, or json: one object a line."),
+    Key("logs.level", values.log_level, "logs.level", "debug, info, warning or error."),
     Key("shutdown.grace", values.duration, "stop_grace_s", "For the worker to empty the log at a stop."),
 )
 FORWARD: Final = "exporters.forward"  # a list of tables, or of URLs
@@ -136,6 +157,8 @@ FLAGS: Final[Mapping[str, str]] = {
     "--http": "receivers.http.endpoint",
     "--telemetry": "telemetry.endpoint",
     "--insecure": "receivers.insecure",
+    "--log-format": "logs.format",
+    "--log-level": "logs.level",
 }
 
 
@@ -173,7 +196,8 @@ def load(
             f"{FORWARD}: the name {name!r} stands {names.count(name)} times; each destination needs its own"
         )
     settings = _build(found, tuple(destinations), default_lake, stop_without_leases, problems)
-    problems.extend(_contradictions(settings))
+    problems.extend(contradictions(settings))
+    problems.extend(_rules(settings))
     if problems:
         raise ConfigError(
             f"the collector's configuration has {len(problems)} problem{'s' * (len(problems) > 1)}:",
@@ -181,6 +205,19 @@ def load(
             tuple(problems),
         )
     return settings
+
+
+def _rules(settings: CollectorSettings) -> list[str]:
+    """What is wrong in the rules file, if one is named and can be read."""
+    if settings.rules_path is None and not os.environ.get("HUBSCOPE_RULES"):
+        return []
+    from hubscope.processors import rules
+
+    try:
+        rules.load(settings.rules_path)
+    except ConfigError as error:
+        return [f"rules: {problem}" for problem in error.problems or (error.message,)]
+    return []
 
 
 def _read(key: Key, value: Any, where: str, found: dict[str, Any], problems: list[str]) -> None:
@@ -211,60 +248,22 @@ def _build(
         if is_url:
             problems.append(f"state: must be given, because the lake is a URL ({lake}): the log needs a local folder")
         state_dir = os.path.join(lake, ".state")
-    nested: dict[str, dict[str, Any]] = {"limits": {}, "security": {}}
+    nested: dict[str, dict[str, Any]] = {"limits": {}, "security": {}, "logs": {}}
     plain: dict[str, Any] = {}
     for field, value in found.items():
         group, _, name = field.rpartition(".")
         (nested[group] if group else plain)[name] = value
+    security = nested["security"]
+    security["bearer_tokens"] = (*security.get("bearer_tokens", ()), *security.pop("file_tokens", ()))
     return replace(
         CollectorSettings(lake=lake, state_dir=state_dir),
         forward=destinations,
         stop_without_leases=stop_without_leases,
         limits=Limits(**nested["limits"]),
-        security=Security(**nested["security"]),
+        security=Security(**security),
+        logs=Logs(**nested["logs"]),
         **plain,
     )
-
-
-def _contradictions(settings: CollectorSettings) -> list[str]:
-    """What is wrong only in combination."""
-    problems: list[str] = []
-    security = settings.security
-    if bool(security.cert_file) != bool(security.key_file):
-        missing = "key_file" if security.cert_file else "cert_file"
-        problems.append(f"receivers.tls.{missing}: must be given too: TLS needs a certificate and its key")
-    if security.client_ca_file and not security.cert_file:
-        problems.append("receivers.tls.cert_file: must be given too: mutual TLS needs the server's certificate")
-    guarded = bool(security.cert_file or security.bearer_tokens)
-    places = (
-        ("receivers.grpc.endpoint", "--grpc", settings.grpc, guarded),
-        ("receivers.http.endpoint", "--http", settings.http, guarded),
-        ("telemetry.endpoint", "--telemetry", settings.telemetry, bool(security.bearer_tokens)),
-    )
-    for path, flag, address, safe in places:
-        if not safe and not security.insecure and not values.is_loopback(address.host):
-            problems.append(
-                f"{path} ({flag}): {address} can be reached from other machines, with neither TLS nor bearer tokens; "
-                "configure one, or say --insecure if that is meant"
-            )
-    for index, (path, flag, address, _) in enumerate(places):
-        for other_path, _, other, _ in places[:index]:
-            if address.port and address == other:
-                problems.append(f"{path} ({flag}): {address} is taken by {other_path}; each needs its own port")
-    own = {(a.host, a.port) for _, _, a, _ in places}
-    for destination in settings.forward:
-        url = urlsplit(destination.url)
-        host = "127.0.0.1" if url.hostname == "localhost" else url.hostname
-        if (host, url.port) in own:
-            problems.append(
-                f"{FORWARD}: {destination.url} is this collector itself; it would send everything in a circle"
-            )
-    if settings.limits.waiting_size_bytes < settings.limits.request_size_bytes:
-        problems.append(
-            f"receivers.max_waiting_size: must be at least receivers.max_request_size "
-            f"({settings.limits.request_size_bytes} B), got {settings.limits.waiting_size_bytes} B"
-        )
-    return problems
 
 
 def _file_destinations(raw: Any, problems: list[str]) -> list[ForwardConfig]:

@@ -61,6 +61,57 @@ def existing_file(value: Any) -> str:
     return found
 
 
+_TOKEN: Final = re.compile(r"[!-~]+")  # what an Authorization header carries whole
+
+
+def tokens(value: Any) -> tuple[str, ...]:
+    """Bearer tokens: one, or a list. Never quoted in an error."""
+    given = value if isinstance(value, list) else [value]
+    if not given or not all(isinstance(v, str) and _TOKEN.fullmatch(v) for v in given):
+        raise ValueError("each token must be a text of printable ASCII characters without spaces")
+    return tuple(str(v) for v in given)
+
+
+def token_file(value: Any) -> tuple[str, ...]:
+    """The tokens in a file, one a line; `#` begins a comment line."""
+    found = existing_file(value)
+    with open(found, encoding="utf-8", errors="replace") as file:
+        lines = [line.strip() for line in file]
+    given = [line for line in lines if line and not line.startswith("#")]
+    if not given:
+        raise ValueError(f"{found} holds no token; write one a line")
+    try:
+        return tokens(given)
+    except ValueError as error:
+        raise ValueError(f"{found}: {error}") from None
+
+
+def origins(value: Any) -> tuple[str, ...]:
+    """Browsers' origins, such as http://localhost:3000; or `*`."""
+    found = texts(value)
+    for origin in found:
+        parts = urlsplit(origin)
+        if origin != "*" and (not parts.scheme or not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}"):
+            raise ValueError(f"must be origins such as http://localhost:3000, without a path, got {shown(origin)}")
+    return found
+
+
+def log_format(value: Any) -> str:
+    """text or json."""
+    return _one_of(value, ("text", "json"))
+
+
+def log_level(value: Any) -> str:
+    """debug, info, warning or error."""
+    return _one_of(value, ("debug", "info", "warning", "error"))
+
+
+def _one_of(value: Any, known: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or value.lower() not in known:
+        raise ValueError(f"must be {', '.join(known[:-1])} or {known[-1]}, got {shown(value)}")
+    return value.lower()
+
+
 def boolean(value: Any) -> bool:
     """true or false."""
     if isinstance(value, str) and value.lower() in ("true", "false"):

@@ -211,8 +211,8 @@ class SegmentWriter:
         self.directory = directory
         self.sealed = 0  # segments sealed by this writer
         self.last_sealed_unix_nano = 0
-        self._seal_age_s = seal_age_s
-        self._seal_size_bytes = seal_size_bytes
+        self.seal_age_s = seal_age_s
+        self.seal_size_bytes = seal_size_bytes
         self._open_file = open_file
         self._clock = clock
         self._file: SegmentFile | None = None
@@ -256,7 +256,7 @@ class SegmentWriter:
         """Whether the open segment is old or large enough to be sealed."""
         if not self._size_bytes:
             return False
-        return self._size_bytes >= self._seal_size_bytes or self._clock() - self._first_append_s >= self._seal_age_s
+        return self._size_bytes >= self.seal_size_bytes or self._clock() - self._first_append_s >= self.seal_age_s
 
     def seal(self) -> int | None:
         """Hand the open segment to the worker. Returns its number, or None when it was empty."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hmac
+import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +14,8 @@ from typing import Any, Final
 import grpc  # type: ignore[import-untyped]  # ships no types
 import grpc.aio  # type: ignore[import-untyped]  # ships no types
 
-from hubscope.collector.configuration.settings import CollectorSettings, Security
+from hubscope.collector.configuration.settings import Security
+from hubscope.collector.live import Live
 from hubscope.collector.otlp.requests import KINDS, Kind, count_items
 from hubscope.collector.receivers import statuses
 from hubscope.collector.receivers.counters import Counters
@@ -22,9 +24,12 @@ from hubscope.errors import BadInputError, ConfigError, RetryableError
 
 TRANSPORT: Final = "grpc"
 
+_log = logging.getLogger(__name__)
 
-async def start(settings: CollectorSettings, intake: Intake, counters: Counters) -> tuple[grpc.aio.Server, int]:
+
+async def start(live: Live, intake: Intake, counters: Counters) -> tuple[grpc.aio.Server, int]:
     """A listening server and its port. Raises ConfigError for an address that cannot be bound."""
+    settings = live.settings
     limit_bytes = settings.limits.request_size_bytes
     server = grpc.aio.server(
         options=(
@@ -39,14 +44,14 @@ async def start(settings: CollectorSettings, intake: Intake, counters: Counters)
         tuple(
             grpc.method_handlers_generic_handler(
                 kind.grpc_service,
-                {"Export": grpc.unary_unary_rpc_method_handler(_export(kind, settings.security, intake, counters))},
+                {"Export": grpc.unary_unary_rpc_method_handler(_export(kind, live, intake, counters))},
             )
             for kind in KINDS
         )
     )
     try:
         if settings.security.cert_file:
-            port = server.add_secure_port(str(settings.grpc), _credentials(settings.security))
+            port = server.add_secure_port(str(settings.grpc), _credentials(live))
         else:
             port = server.add_insecure_port(str(settings.grpc))
     except RuntimeError as error:
@@ -55,20 +60,43 @@ async def start(settings: CollectorSettings, intake: Intake, counters: Counters)
     return server, port
 
 
-def _credentials(security: Security) -> grpc.ServerCredentials:
+def _credentials(live: Live) -> grpc.ServerCredentials:
+    """Credentials that are asked for anew at each connection, so that a reload brings new certificates in."""
+    used = _certificates(live.settings.security)
+    read_for = live.settings
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        """On a thread of gRPC's core. None goes on with the last ones."""
+        nonlocal read_for
+        if live.settings is read_for:
+            return None
+        read_for = live.settings
+        try:
+            return _certificates(read_for.security)
+        except OSError as error:
+            _log.error("gRPC goes on with the certificates it has: %s", error)
+            return None
+
+    return grpc.dynamic_ssl_server_credentials(
+        used, fetch, require_client_authentication=bool(live.settings.security.client_ca_file)
+    )
+
+
+def _certificates(security: Security) -> grpc.ServerCertificateConfiguration:
     pair = (Path(security.key_file).read_bytes(), Path(security.cert_file).read_bytes())
     clients = Path(security.client_ca_file).read_bytes() if security.client_ca_file else None
-    return grpc.ssl_server_credentials((pair,), clients, require_client_auth=clients is not None)
+    return grpc.ssl_server_certificate_configuration((pair,), clients)
 
 
 def _export(
-    kind: Kind, security: Security, intake: Intake, counters: Counters
+    kind: Kind, live: Live, intake: Intake, counters: Counters
 ) -> Callable[[bytes, grpc.aio.ServicerContext[bytes, bytes]], Awaitable[bytes]]:
     """The Export method of one signal. Its answer, an empty Export…ServiceResponse, is no bytes at all."""
     counted = (kind.items, TRANSPORT)
 
     async def export(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
-        if security.bearer_tokens and not is_authorized(_authorization(context), security.bearer_tokens):
+        tokens = live.settings.security.bearer_tokens
+        if tokens and not is_authorized(_authorization(context), tokens):
             counters.requests[TRANSPORT, "unauthorized"] += 1
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "a bearer token is needed (authorization: Bearer …)")
         items = 0

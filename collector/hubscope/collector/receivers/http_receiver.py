@@ -16,7 +16,8 @@ import uvicorn
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # ships no types
 
 from hubscope.collector.configuration.addresses import Address
-from hubscope.collector.configuration.settings import CollectorSettings, Security
+from hubscope.collector.configuration.settings import Security
+from hubscope.collector.live import Live
 from hubscope.collector.otlp import otlp_json
 from hubscope.collector.otlp.requests import KINDS, Kind, count_items
 from hubscope.collector.receivers import statuses
@@ -59,9 +60,9 @@ class Refused(Exception):
 class OtlpHttp:
     """The application. `__call__` is one request."""
 
-    def __init__(self, settings: CollectorSettings, intake: Intake, counters: Counters) -> None:
-        self._limit_bytes = settings.limits.request_size_bytes
-        self._security: Security = settings.security
+    def __init__(self, live: Live, intake: Intake, counters: Counters) -> None:
+        self._limit_bytes = live.settings.limits.request_size_bytes
+        self._live = live
         self._intake = intake
         self._counters = counters
 
@@ -91,11 +92,11 @@ class OtlpHttp:
             known = ", ".join(_BY_PATH)
             return Answer(404, statuses.of(5, f"there is nothing at {scope['path'][:200]}; OTLP is at {known}"))
         method = scope["method"]
-        if method == "OPTIONS" and self._security.cors_allowed_origins:
+        if method == "OPTIONS" and self._live.settings.security.cors_allowed_origins:
             return Answer(204)
         if method != "POST":
             return Answer(405, statuses.of(12, f"{method[:20]} is not allowed here; use POST"), ((b"allow", b"POST"),))
-        tokens = self._security.bearer_tokens
+        tokens = self._live.settings.security.bearer_tokens
         if tokens and not is_authorized(headers.get(b"authorization", ""), tokens):
             self._counters.requests[TRANSPORT, "unauthorized"] += 1
             status = statuses.of(16, "a bearer token is needed (Authorization: Bearer …)")
@@ -161,7 +162,7 @@ class OtlpHttp:
     def _cors(self, headers: dict[bytes, str]) -> Headers:
         """CORS headers for a named origin; none for any other, and none at all where none is named."""
         origin = headers.get(b"origin", "")
-        allowed = self._security.cors_allowed_origins
+        allowed = self._live.settings.security.cors_allowed_origins
         if not origin or not allowed or (origin not in allowed and "*" not in allowed):
             return []
         return [
@@ -196,6 +197,15 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    def renew_certificates(self, security: Security) -> None:
+        """Serve new connections with these certificates. Those that are open keep theirs. Raises OSError."""
+        listening = self.config.ssl
+        if listening is None:
+            return
+        fresh = _tls_context(security)
+        # OpenSSL asks it at every handshake, whether or not the client names a server
+        listening.sni_callback = lambda connection, name, context: setattr(connection, "context", fresh)
+
 
 def listen(address: Address, what: str, flag: str) -> socket.socket:
     """A bound socket. Raises ConfigError that names the flag for an address that cannot be had."""
@@ -213,25 +223,31 @@ def listen(address: Address, what: str, flag: str) -> socket.socket:
 
 def server(application: Any, security: Security | None = None) -> Server:
     """An HTTP server for an ASGI application; with TLS where the settings have it."""
-    tls: dict[str, Any] = {}
-    if security is not None and security.cert_file:
-        tls = {"ssl_certfile": security.cert_file, "ssl_keyfile": security.key_file}
-        if security.client_ca_file:
-            tls |= {"ssl_ca_certs": security.client_ca_file, "ssl_cert_reqs": ssl.CERT_REQUIRED}
-    return Server(
-        uvicorn.Config(
-            application,
-            http="httptools",
-            ws="none",
-            loop="asyncio",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=75,  # exporters send every 5 s to 60 s and should not have to reconnect
-            timeout_graceful_shutdown=2,
-            backlog=2048,
-            **tls,
-        )
+    config = uvicorn.Config(
+        application,
+        http="httptools",
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=75,  # exporters send every 5 s to 60 s and should not have to reconnect
+        timeout_graceful_shutdown=2,
+        backlog=2048,
     )
+    config.load()
+    if security is not None and security.cert_file:
+        config.ssl = _tls_context(security)
+    return Server(config)
+
+
+def _tls_context(security: Security) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # TLS 1.2 at least, and OpenSSL's own choice of ciphers
+    context.load_cert_chain(security.cert_file, security.key_file)
+    context.set_alpn_protocols(["http/1.1"])
+    if security.client_ca_file:
+        context.load_verify_locations(security.client_ca_file)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context

@@ -51,7 +51,8 @@ class Intake:
         free_disk_bytes: Callable[[], int] | None = None,
     ) -> None:
         self.writer = writer
-        self._limits = limits
+        self.limits = limits  # replaced by a reload
+        self.pressure: Callable[[], RetryableError | None] = lambda: None  # one more reason to refuse: memory
         self._counters = counters
         self._free_disk_bytes = free_disk_bytes or (lambda: shutil.disk_usage(writer.directory).free)
         self._waiting: list[_Waiting] = []
@@ -111,21 +112,24 @@ class Intake:
             return RetryableError("the collector is stopping", retry_after_s=2.0)
         if time.monotonic() < self._paused_until_s:
             return RetryableError(f"the log cannot be written: {self._pause_reason}", retry_after_s=2.0)
-        if self._waiting_bytes + size_bytes > self._limits.waiting_size_bytes:
+        pressure = self.pressure()
+        if pressure is not None:
+            return pressure
+        if self._waiting_bytes + size_bytes > self.limits.waiting_size_bytes:
             return RetryableError(
                 f"{self._waiting_bytes} B of requests are waiting for the disk already "
-                f"(receivers.max_waiting_size is {self._limits.waiting_size_bytes} B)",
+                f"(receivers.max_waiting_size is {self.limits.waiting_size_bytes} B)",
                 retry_after_s=1.0,
             )
-        if self._log_bytes + size_bytes > self._limits.log_size_bytes:
+        if self._log_bytes + size_bytes > self.limits.log_size_bytes:
             return RetryableError(
-                f"the write-ahead log is full ({self._log_bytes} B; log.max_size is {self._limits.log_size_bytes} B)",
+                f"the write-ahead log is full ({self._log_bytes} B; log.max_size is {self.limits.log_size_bytes} B)",
                 retry_after_s=5.0,
             )
-        if self._free_bytes - size_bytes < self._limits.free_disk_bytes:
+        if self._free_bytes - size_bytes < self.limits.free_disk_bytes:
             return RetryableError(
                 f"the disk is nearly full ({self._free_bytes} B free; log.min_free_disk is "
-                f"{self._limits.free_disk_bytes} B)",
+                f"{self.limits.free_disk_bytes} B)",
                 retry_after_s=5.0,
             )
         return None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hubscope.console.options import LAKE_ENV, default_lake, example, rules_option
+
+if TYPE_CHECKING:
+    from hubscope.collector.configuration.settings import CollectorSettings
 
 
 @click.command(
@@ -45,6 +48,10 @@ from hubscope.console.options import LAKE_ENV, default_lake, example, rules_opti
 @click.option(
     "--insecure", is_flag=True, help="Listen beyond this machine without TLS or tokens: say that it is meant."
 )
+@click.option("--log-format", type=click.Choice(("text", "json")), help="How it tells what it does.  [default: text]")
+@click.option(
+    "--log-level", type=click.Choice(("debug", "info", "warning", "error")), help="And how much.  [default: info]"
+)
 @click.option("--stop-without-leases", is_flag=True, hidden=True, help="Leave with the programs it was started for.")
 def command(
     grpc: str | None,
@@ -57,15 +64,16 @@ def command(
     config: str | None,
     check: bool,
     insecure: bool,
+    log_format: str | None,
+    log_level: str | None,
     stop_without_leases: bool,
 ) -> int:
     """Receive OTLP over gRPC and HTTP, and keep it in the lake.
 
     What is acknowledged is on disk and survives any crash; it can be queried within two seconds. Ctrl-C stops cleanly,
-    a second one at once; nothing is lost either way.
+    a second one at once; nothing is lost either way. SIGHUP reads the configuration again, while it goes on.
     """
     from hubscope.collector.configuration import settings as collector_settings
-    from hubscope.processors import rules as kpi_rules
 
     flags: dict[str, Any] = {
         "--grpc": grpc,
@@ -75,22 +83,27 @@ def command(
         "--state": state,
         "--rules": rules,
         "--insecure": insecure or None,
+        "--log-format": log_format,
+        "--log-level": log_level,
     }
-    settings = collector_settings.load(
-        flags,
-        config_path=config,
-        forward=forward,
-        default_lake=default_lake(),
-        stop_without_leases=stop_without_leases,
-    )
-    kpi_rules.load(settings.rules_path)
+
+    def load() -> CollectorSettings:
+        return collector_settings.load(
+            flags,
+            config_path=config,
+            forward=forward,
+            default_lake=default_lake(),
+            stop_without_leases=stop_without_leases,
+        )
+
+    settings = load()
     if check:
         click.echo("the configuration is good", err=True)
         return 0
     import_everything()
     from hubscope.collector import supervisor
 
-    return supervisor.run(settings)
+    return supervisor.run(settings, load)
 
 
 def import_everything() -> None:

@@ -1,0 +1,225 @@
+"""The text of `/metrics`.
+
+Names and labels are the stock Collector's where it has them (compared with Collector 0.140: `receiver`, `transport`,
+`exporter`; counters without `_total`, as it writes them by default); ours begin with `hubscope_`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from hubscope.collector.configuration.settings import CollectorSettings
+from hubscope.collector.log.wal import sealed_segments, segment_number
+from hubscope.collector.receivers.counters import Counters
+from hubscope.collector.receivers.intake import Intake
+from hubscope.collector.receivers.memory import Memory, collector_pids
+from hubscope.lake_schema import LOGS, TRACES
+
+_ITEMS: Final = ("spans", "metric_points", "log_records")
+Sample = tuple[dict[str, str], float]
+
+
+def exposition(
+    settings: CollectorSettings,
+    intake: Intake,
+    counters: Counters,
+    memory: Memory,
+    worker: dict[str, Any],
+    worker_age_s: float,
+    processes: Processes,
+    started_s: float,
+) -> str:
+    """Everything, ending in a newline. `worker` is what worker.json says."""
+    lines: list[str] = []
+    segments = _sizes(settings)
+    state_dir = Path(settings.state_dir)
+    _receivers(lines, counters)
+    _exporters(lines, settings, intake, worker, segments)
+    _processes(lines, processes, memory, settings, worker.get("pid"), started_s)
+    oldest_s = max((age_s for _, _, age_s in segments), default=0.0)
+    for name, kind, text, value in (
+        ("hubscope_receiver_repeated_requests_total", "counter", "The log had them.", counters.repeated_requests),
+        ("hubscope_log_segments", "gauge", "Sealed segments that some exporter has not got yet.", len(segments)),
+        ("hubscope_log_size_bytes", "gauge", "Size of the write-ahead log.", intake.log_bytes),
+        ("hubscope_log_limit_bytes", "gauge", "log.max_size.", settings.limits.log_size_bytes),
+        ("hubscope_log_age_seconds", "gauge", "Age of the oldest sealed segment.", oldest_s),
+        ("hubscope_log_written_bytes_total", "counter", "Bytes written to the log.", counters.log_bytes),
+        ("hubscope_log_syncs_total", "counter", "Group commits.", counters.log_syncs),
+        ("hubscope_log_failures_total", "counter", "Writes that the disk refused.", counters.log_failures),
+        ("hubscope_log_torn_bytes_total", "counter", "Half-written bytes cut off at start.", counters.torn_bytes),
+        ("hubscope_log_waiting_bytes", "gauge", "Requests waiting for the disk.", intake.waiting_bytes),
+        ("hubscope_worker_batches_total", "counter", "Segments the worker handed over.", worker.get("batches", 0)),
+        ("hubscope_worker_age_seconds", "gauge", "Since the worker last spoke.", min(worker_age_s, 1e9)),
+        ("hubscope_dead_letters", "gauge", "Requests set aside as unprocessable.", worker.get("dead_letters", 0)),
+        ("hubscope_worker_restarts_total", "counter", "Starts after the first.", _restarts(state_dir, "worker")),
+        ("hubscope_front_restarts_total", "counter", "Starts after the first.", _restarts(state_dir, "front")),
+    ):
+        _family(lines, name, kind, text, [({}, value)])
+    rows = [({"table": table}, n) for table, n in sorted(worker.get("rows", {}).items())]
+    _family(lines, "hubscope_lake_rows_total", "counter", "Rows written to the lake.", rows)
+    for group, values in sorted(worker.get("processors", {}).items()):  # a processor's own counts, by their names
+        for name, value in sorted(values.items()) if isinstance(values, dict) else ():
+            if _is_number(value):
+                full = f"hubscope_processor_{group}_{name}_total"
+                _family(lines, full, "counter", f"Counted by the processor {group}.", [({}, float(value))])
+    kpis = [
+        ({k: str(kpi.get(k) or "") for k in ("name", "service", "target", "status")}, float(kpi["value"]))
+        for kpi in worker.get("kpis", ())
+        if _is_number(kpi.get("value"))
+    ]
+    _family(lines, "hubscope_kpi", "gauge", "The last value of a KPI, in its own unit.", kpis)
+    return "\n".join(lines) + "\n"
+
+
+class Processes:
+    """CPU time of the collector's processes, those that have ended included: a counter that never falls."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, float] = {}
+        self._ended_s = 0.0
+
+    def cpu_s(self) -> dict[int, float]:
+        """Of each process that runs; `total_s` counts the others too."""
+        found: dict[int, float] = {}
+        for pid in collector_pids():
+            try:
+                times = psutil.Process(pid).cpu_times()
+                found[pid] = times.user + times.system
+            except psutil.Error:
+                continue  # it has just ended; its restart is counted
+        self._ended_s += sum(value for pid, value in self._last.items() if pid not in found)
+        self._last = found
+        return found
+
+    def total_s(self) -> float:
+        return self._ended_s + sum(self._last.values())
+
+
+def _receivers(lines: list[str], counters: Counters) -> None:
+    for items in _ITEMS:
+        for name, counts, what in (
+            ("accepted", counters.accepted, "made durable and acknowledged"),
+            ("refused", counters.refused, "told to come again later"),
+        ):
+            samples = [({"receiver": "otlp", "transport": t}, counts[items, t]) for t in ("grpc", "http")]
+            text = f"{items.replace('_', ' ').capitalize()} {what}."
+            _family(lines, f"otelcol_receiver_{name}_{items}", "counter", text, samples)
+    outcomes = [({"transport": t, "outcome": o}, n) for (t, o), n in sorted(counters.requests.items())]
+    _family(lines, "hubscope_receiver_requests_total", "counter", "Requests by their outcome.", outcomes)
+
+
+def _exporters(
+    lines: list[str],
+    settings: CollectorSettings,
+    intake: Intake,
+    worker: dict[str, Any],
+    segments: list[tuple[int, int, float]],
+) -> None:
+    exporters: dict[str, Any] = worker.get("exporters", {})
+    named = sorted(exporters.items())
+    for items in _ITEMS:
+        for name, what in (("sent", "delivered"), ("send_failed", "given up for good")):
+            samples = [({"exporter": n}, float(_items(n, e, name, items, worker) or 0)) for n, e in named]
+            text = f"{items.replace('_', ' ').capitalize()} {what}."
+            _family(lines, f"otelcol_exporter_{name}_{items}", "counter", text, samples)
+    sizes, ages, behind, bounds = [], [], [], []
+    for name, exporter in named:
+        cursor = int(exporter.get("cursor", 0))
+        ahead = [(size, age_s) for number, size, age_s in segments if number > cursor]
+        label = {"exporter": name}
+        sizes.append((label, float(sum(size for size, _ in ahead))))
+        ages.append((label, max((age_s for _, age_s in ahead), default=0.0)))
+        behind.append((label, float(max(0, intake.writer.segment - 1 - cursor))))
+        bounds.append((label, float(settings.limits.log_size_bytes // (1 if name == "lake" else 2))))
+    _family(lines, "otelcol_exporter_queue_size", "gauge", "Bytes of the log that an exporter has to take.", sizes)
+    _family(lines, "otelcol_exporter_queue_capacity", "gauge", "Bytes that may wait for an exporter.", bounds)
+    _family(lines, "hubscope_exporter_queue_segments", "gauge", "Segments an exporter has to take.", behind)
+    _family(lines, "hubscope_exporter_queue_age_seconds", "gauge", "Age of the oldest of them.", ages)
+    for key, kind, name, text in (
+        ("sent", "counter", "hubscope_exporter_sent_requests_total", "Requests handed on."),
+        ("failed", "counter", "hubscope_exporter_failed_attempts_total", "Attempts that failed; they are repeated."),
+        ("dropped", "counter", "hubscope_exporter_dropped_requests_total", "Requests given up for good."),
+        ("cursor", "gauge", "hubscope_exporter_cursor", "Number of the last segment an exporter has."),
+    ):
+        found = [({"exporter": n}, float(e[key])) for n, e in named if _is_number(e.get(key))]
+        _family(lines, name, kind, text, found)
+
+
+def _items(name: str, exporter: dict[str, Any], what: str, items: str, worker: dict[str, Any]) -> float | None:
+    """Items of an exporter: those it counts by itself, for the lake also the rows that were written."""
+    counted = exporter.get(f"{what}_items")
+    if isinstance(counted, dict):
+        return float(counted.get(items, 0))
+    if name != "lake" or what != "sent":
+        return None
+    rows: dict[str, int] = worker.get("rows", {})
+    metric_rows = sum(n for table, n in rows.items() if table not in (TRACES, LOGS))
+    return {"spans": rows.get(TRACES, 0), "log_records": rows.get(LOGS, 0), "metric_points": metric_rows}[items]
+
+
+def _processes(
+    lines: list[str],
+    processes: Processes,
+    memory: Memory,
+    settings: CollectorSettings,
+    worker_pid: Any,
+    started_s: float,
+) -> None:
+    names = {os.getpid(): "front", os.getppid(): "supervisor", worker_pid: "worker"}
+    memory.measure()
+    cpu = [({"process": names.get(pid, "other"), "pid": str(pid)}, s) for pid, s in processes.cpu_s().items()]
+    for name, kind, text, value in (
+        ("otelcol_process_uptime", "counter", "Seconds since the front started.", time.time() - started_s),
+        ("otelcol_process_cpu_seconds", "counter", "CPU time of all processes.", processes.total_s()),
+        ("otelcol_process_memory_rss", "gauge", "Resident memory of all processes, in bytes.", memory.rss_bytes),
+        ("hubscope_memory_limit_bytes", "gauge", "limits.memory.", settings.limits.memory_bytes),
+        ("hubscope_memory_refusals_total", "counter", "Times that memory made it refuse.", memory.refusals),
+    ):
+        _family(lines, name, kind, text, [({}, value)])
+    _family(lines, "hubscope_process_cpu_seconds_total", "counter", "CPU time of each process.", cpu)
+    rss = [({"process": names.get(pid, "other"), "pid": str(pid)}, float(n)) for pid, n in memory.by_pid.items()]
+    _family(lines, "hubscope_process_memory_bytes", "gauge", "Resident memory of each process.", rss)
+    version = {"service_name": "hubscope-collector", "service_version": metadata.version("hubscope")}
+    _family(lines, "target_info", "gauge", "Who this is.", [(version, 1)])
+
+
+def _sizes(settings: CollectorSettings) -> list[tuple[int, int, float]]:
+    """(number, bytes, age in s) of the sealed segments."""
+    found = []
+    for path in sealed_segments(settings.wal_dir):
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            continue
+        found.append((segment_number(path), stat.st_size, max(0.0, time.time() - stat.st_mtime)))
+    return found
+
+
+def _restarts(state_dir: Path, name: str) -> int:
+    try:
+        return int(json.loads((state_dir / "restarts.json").read_text("utf-8"))[name])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def _family(lines: list[str], name: str, kind: str, text: str, samples: Iterable[Sample]) -> None:
+    lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
+    for labels, value in samples:
+        inner = ",".join(f'{k}="{_escaped(v)}"' for k, v in labels.items())
+        lines.append(f"{name}{{{inner}}} {value}" if inner else f"{name} {value}")
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
