@@ -124,6 +124,16 @@ class Collector:
         self.process.wait()
 
 
+@pytest.fixture(scope="module")
+def shared_collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
+    """A running collector for all tests of a module."""
+    collector = Collector(tmp_path_factory.mktemp("shared") / "lake")
+    collector.start()
+    yield collector
+    if collector.process is not None and collector.process.poll() is None:
+        collector.kill_all()
+
+
 @pytest.fixture
 def new_collector(tmp_path: Path) -> Iterator[Callable[..., Collector]]:
     """`new_collector(*flags)`: a collector that is not started yet. Whatever is left at the end is killed."""

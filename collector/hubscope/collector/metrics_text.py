@@ -65,6 +65,9 @@ def exposition(
         _family(lines, name, kind, text, [({}, value)])
     rows = [({"table": table}, n) for table, n in sorted(worker.get("rows", {}).items())]
     _family(lines, "hubscope_lake_rows_total", "counter", "Rows written to the lake.", rows)
+    failures = [({"processor": name}, n) for name, n in sorted(worker.get("processor_failures", {}).items())]
+    text = "Segments of which a processor derived nothing, because it failed."
+    _family(lines, "hubscope_processor_failures_total", "counter", text, failures)
     for group, values in sorted(worker.get("processors", {}).items()):  # a processor's own counts, by their names
         for name, value in sorted(values.items()) if isinstance(values, dict) else ():
             if _is_number(value):
@@ -127,7 +130,8 @@ def _exporters(
     named = sorted(exporters.items())
     for items in _ITEMS:
         for name, what in (("sent", "delivered"), ("send_failed", "given up for good")):
-            samples = [({"exporter": n}, float(_items(n, e, name, items, worker) or 0)) for n, e in named]
+            found = [(n, _items(n, e, name, items, worker)) for n, e in named]
+            samples = [({"exporter": n}, count) for n, count in found if count is not None]
             text = f"{items.replace('_', ' ').capitalize()} {what}."
             _family(lines, f"otelcol_exporter_{name}_{items}", "counter", text, samples)
     sizes, ages, behind, bounds = [], [], [], []
@@ -143,23 +147,26 @@ def _exporters(
     _family(lines, "otelcol_exporter_queue_capacity", "gauge", "Bytes that may wait for an exporter.", bounds)
     _family(lines, "hubscope_exporter_queue_segments", "gauge", "Segments an exporter has to take.", behind)
     _family(lines, "hubscope_exporter_queue_age_seconds", "gauge", "Age of the oldest of them.", ages)
-    for key, kind, name, text in (
+    for key, kind, metric, text in (
         ("sent", "counter", "hubscope_exporter_sent_requests_total", "Requests handed on."),
         ("failed", "counter", "hubscope_exporter_failed_attempts_total", "Attempts that failed; they are repeated."),
         ("dropped", "counter", "hubscope_exporter_dropped_requests_total", "Requests given up for good."),
         ("cursor", "gauge", "hubscope_exporter_cursor", "Number of the last segment an exporter has."),
     ):
-        found = [({"exporter": n}, float(e[key])) for n, e in named if _is_number(e.get(key))]
-        _family(lines, name, kind, text, found)
+        counts = [({"exporter": n}, float(e[key])) for n, e in named if _is_number(e.get(key))]
+        _family(lines, metric, kind, text, counts)
 
 
 def _items(name: str, exporter: dict[str, Any], what: str, items: str, worker: dict[str, Any]) -> float | None:
-    """Items of an exporter: those it counts by itself, for the lake also the rows that were written."""
+    """Items of an exporter: those it counts by itself; for the lake the rows that were written, and it gives none up.
+    None where nobody counts them: a forwarded request is never decoded."""
     counted = exporter.get(f"{what}_items")
     if isinstance(counted, dict):
         return float(counted.get(items, 0))
-    if name != "lake" or what != "sent":
+    if name != "lake":
         return None
+    if what != "sent":
+        return 0.0
     rows: dict[str, int] = worker.get("rows", {})
     metric_rows = sum(n for table, n in rows.items() if table not in (TRACES, LOGS))
     return {"spans": rows.get(TRACES, 0), "log_records": rows.get(LOGS, 0), "metric_points": metric_rows}[items]
