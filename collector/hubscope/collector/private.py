@@ -20,6 +20,13 @@ def keep_files_private() -> None:
     os.umask(OTHERS)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those missing above it for the owner alone: `mkdir(mode, parents=True)` spares the parents."""
+    for place in [*reversed(folder.parents), folder]:
+        if not place.exists():
+            place.mkdir(mode=0o700, exist_ok=True)
+
+
 def open_to_others(folder: Path, most: int = 20) -> Iterator[Path]:
     """The folder and what is in it that others may read or write, the first `most` of them. Links are not followed.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Final
 from hubscope.collector.configuration import values
 from hubscope.collector.configuration.addresses import DEFAULT_GRPC, DEFAULT_HTTP, DEFAULT_TELEMETRY, Address
 from hubscope.collector.configuration.values import MIB_BYTES
+from hubscope.collector.private import open_to_others
 from hubscope.console.checks import FAIL, OK, WARN, Check
 from hubscope.console.collector_link import (
     health,
@@ -124,6 +126,22 @@ def _folder(folder: Path) -> Iterator[Check]:
     yield Check("disk", state, f"{free_bytes // MIB_BYTES:,} MiB free at {nearest}", "" if state == OK else remedy)
     if not folder.exists():
         yield Check("lake", OK, f"{folder} does not exist yet; the first data makes it")
+
+
+def privacy(lake: str) -> Iterator[Check]:
+    """Lake, log and dead letters can be read by their owner alone."""
+    state = state_dir(lake)
+    folders = [Path(lake)] if not is_url(lake) else []
+    if state is not None and Path(lake) not in state.parents:
+        folders.append(state)
+    folders = [folder for folder in folders if folder.is_dir()]
+    found = [path for folder in folders for path in open_to_others(folder)]
+    if found:
+        detail = f"others on this machine can get at {found[0]}" + (f" and {len(found) - 1} more" if found[1:] else "")
+        remedy = f"chmod -R go-rwx {' '.join(shlex.quote(str(folder)) for folder in folders)}"
+        yield Check("privacy", WARN, detail, remedy)
+    elif folders:
+        yield Check("privacy", OK, "only this user can read the lake and its log")
 
 
 def backlog(lake: str) -> Iterator[Check]:

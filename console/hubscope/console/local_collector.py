@@ -19,6 +19,7 @@ from typing import Final
 
 from hubscope.collector.configuration import values
 from hubscope.collector.configuration.addresses import Address
+from hubscope.collector.private import make_folder
 from hubscope.console import collector_link, lake_checks, otlp_probe
 from hubscope.errors import ConfigError, LakeError, MissingExtraError
 
@@ -128,7 +129,7 @@ def start(lake: str, state: Path, wanted: Wanted) -> Destination:
     try:
         if log.exists() and log.stat().st_size > LOG_KEPT_BYTES:
             log.replace(log.with_suffix(".log.old"))
-        with open(log, "ab") as output:
+        with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environ, start_new_session=True
             )
@@ -174,8 +175,8 @@ def lease(state: Path) -> Iterator[None]:
     """Keeps a collector with `--stop-without-leases` alive as long as this process is, at most."""
     path = state / "leases" / str(os.getpid())
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.touch()
+        make_folder(path.parent)
+        path.touch(mode=0o600)
     except OSError as error:
         raise LakeError(
             f"{path} cannot be written: {error.strerror or error}", "name another lake with --lake or HUBSCOPE_LAKE"

@@ -23,6 +23,7 @@ OF_THE_LAKE: tuple[Callable[[str], Iterable[Check]], ...] = (
     lake_checks.ports,
     lake_checks.collector,
     lake_checks.lake,
+    lake_checks.privacy,
     lake_checks.backlog,
     lake_checks.dead_letters,
 )

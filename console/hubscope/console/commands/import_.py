@@ -40,8 +40,10 @@ def command(paths: tuple[str, ...], lake: str, rules: str | None) -> int:
     Exit code 4 means that a file could not be read, or held nothing that could be taken.
     """
     from hubscope.collector.imports.import_files import import_file
+    from hubscope.collector.private import keep_files_private
     from hubscope.processors.rules import load
 
+    keep_files_private()
     loaded = load(rules)
     outcomes: list[Outcome] = []
     progress = Progress()

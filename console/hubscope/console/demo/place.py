@@ -73,17 +73,19 @@ def prepare(keep: Path | None) -> Iterator[Place]:
     """
     import platformdirs
 
+    from hubscope.collector.private import make_folder
+
     found = examples()
     cache = Path(platformdirs.user_cache_dir("hubscope", appauthor=False)) / "demo"
     run = cache / "last" if keep is None else keep.expanduser().absolute()
     if keep is not None and run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise ConfigError(f"--keep: {run} is not an empty folder", "name one that does not exist yet")
     try:
-        cache.mkdir(parents=True, exist_ok=True)
+        make_folder(cache)
         with _alone(cache):
             if keep is None:
                 shutil.rmtree(run, ignore_errors=True)
-            (run / "logs").mkdir(parents=True, exist_ok=True)
+            make_folder(run / "logs")
             for folder in (cache, run):
                 free = shutil.disk_usage(folder).free
                 if free < FREE_BYTES:
