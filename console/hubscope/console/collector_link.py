@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import urllib.error
 import urllib.request
 from contextlib import closing
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hubscope.collector.configuration.addresses import Address
+from hubscope.collector.configuration.values import is_loopback
 
 CONNECT_TIMEOUT_S = 0.5  # loopback answers in under a millisecond; half a second is a machine under load
 HEALTH_TIMEOUT_S = 2.0
@@ -40,20 +42,45 @@ def owner(port: int) -> str | None:
     return None
 
 
-def health(address: Address) -> dict[str, Any] | None:
-    """What a hubscope collector's `/healthz` says; None where nothing answers or what answers is something else."""
+def health(address: Address, state: Path | None = None) -> dict[str, Any] | None:
+    """What a hubscope collector's `/healthz` says; None where nothing answers or what answers is something else.
+
+    A collector with bearer tokens tells strangers little; with its `state` folder, which only its owner can read, all.
+    """
+    body = ask(address, "/healthz", state)
     try:
-        with urllib.request.urlopen(f"http://{address}/healthz", timeout=HEALTH_TIMEOUT_S) as response:
-            body = response.read(1 << 20)
-    except urllib.error.HTTPError as error:
-        body = error.read(1 << 20)  # an unhealthy collector answers 503 with the same body
-    except (OSError, ValueError):
-        return None
-    try:
-        found = json.loads(body)
+        found = json.loads(body) if body is not None else None
     except ValueError:
         return None
     return found if isinstance(found, dict) else None
+
+
+def ask(address: Address, path: str, state: Path | None = None) -> bytes | None:
+    """The body of a telemetry answer, an unhealthy collector's 503 included; None where nothing answers."""
+    token, tls = _access(state)
+    request = urllib.request.Request(f"{'https' if tls else 'http'}://{address}{path}")
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+    context = ssl._create_unverified_context() if tls else None
+    try:
+        with urllib.request.urlopen(request, timeout=HEALTH_TIMEOUT_S, context=context) as response:
+            return bytes(response.read(1 << 24))
+    except urllib.error.HTTPError as error:
+        return bytes(error.read(1 << 20)) if error.code == 503 else None
+    except (OSError, ValueError):
+        return None
+
+
+def _access(state: Path | None) -> tuple[str, bool]:
+    """A token that the collector of this state folder takes, and whether its telemetry speaks TLS."""
+    try:
+        settings = json.loads((state / "settings.json").read_text("utf-8")) if state is not None else {}
+        security = settings.get("security", {})
+        host = settings.get("telemetry", [""])[0]
+        tokens = [*security.get("bearer_tokens", ()), ""]
+        return str(tokens[0]), bool(security.get("cert_file")) and bool(host) and not is_loopback(host)
+    except (OSError, ValueError, AttributeError, IndexError, TypeError):
+        return "", False
 
 
 def recorded(state: Path) -> dict[str, Any] | None:

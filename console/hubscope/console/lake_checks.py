@@ -54,7 +54,7 @@ def collector(lake: str) -> Iterator[Check]:
         yield Check("collector", OK, "none is running; `hubscope run` starts one when it is needed")
         return
     address = telemetry_address(found)
-    answer = health(address) if address is not None else None
+    answer = health(address, state) if address is not None else None
     if answer is None:
         remedy = f"see {state / 'collector.log'}, end the process, start it again"
         yield Check("collector", FAIL, f"pid {found['pid']} is alive and does not answer at {address}", remedy)

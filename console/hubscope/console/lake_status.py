@@ -100,7 +100,7 @@ def _collector(lake: str) -> Collector | None:
     address = lake_checks.telemetry_address(record)
     addresses = record.get("addresses", {})
     named = {str(k): str(v) for k, v in addresses.items()} if isinstance(addresses, dict) else {}
-    return Collector(int(record["pid"]), named, collector_link.health(address) if address else None)
+    return Collector(int(record["pid"]), named, collector_link.health(address, state) if address else None)
 
 
 def _rfc3339(moment: datetime | None) -> str | None:

@@ -211,7 +211,7 @@ def trouble(state: Path) -> str:
     if record is None:
         return f"the collector has ended; its log is {state / 'collector.log'}"
     address = lake_checks.telemetry_address(record)
-    answer = collector_link.health(address) if address is not None else None
+    answer = collector_link.health(address, state) if address is not None else None
     return str((answer or {}).get("reason") or "")
 
 

@@ -15,13 +15,41 @@ if TYPE_CHECKING:
     from hubscope.console.lake_status import Collector, Status
 
 
-@click.command("status", epilog=example("hubscope status", "hubscope status --format json | jq .services"))
+@click.command(
+    "status",
+    epilog=example(
+        "hubscope status",
+        "hubscope status --format json | jq .services",
+        "hubscope status --watch                  # until Ctrl-C",
+        "hubscope status --watch --json --count 1 | jq .rates",
+    ),
+)
 @lake_option
 @click.option(
     "--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True, help="How to write it."
 )
-def command(lake: str, form: str) -> None:
-    """Shows the lake's tables, rows, files and size, its services with versions and runs, and the collector."""
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--watch", is_flag=True, help="Watch the collector: what comes, what waits, what it takes. Ctrl-C ends.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.1, 3600),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="With --watch: between two looks.",
+)
+@click.option("--count", type=click.IntRange(1), help="With --watch: leave after so many looks.")
+def command(lake: str, form: str, as_json: bool, watch: bool, interval: float, count: int | None) -> None:
+    """Shows the lake's tables, rows, files and size, its services with versions and runs, and the collector.
+
+    With --watch, what the collector does now: on a terminal a view that is drawn anew, elsewhere a line a look.
+    """
+    form = "json" if as_json else form
+    if watch:
+        from hubscope.console import watch_view
+
+        watch_view.run(lake, form, interval, count)
+        return
     from hubscope.console import lake_status
 
     with terminal.working("reading the lake"):
