@@ -49,7 +49,7 @@ def test_json_has_rates_sizes_and_queues(shared_collector: Any) -> None:
         assert (first["status"], first["rates"]) == ("ok", None)
         assert send(shared_collector, 40) == 200
         seen: list[dict[str, Any]] = []
-        while not any(found["rates"]["spans"] > 0 for found in seen):
+        while not any(found["rates"]["spans"] > 0 for found in seen) or not seen[-1]["exporters"]:
             seen.append(json.loads(process.stdout.readline()))
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from hubscope.collector.configuration.addresses import Address
+from hubscope.collector.configuration.variables import Scalar
 
 MIB_BYTES: Final = 1024 * 1024
 
@@ -193,7 +194,7 @@ def positive_duration(value: Any) -> float:
 def headers(value: Any) -> tuple[tuple[str, str], ...]:
     """A table of header names to texts."""
     if not isinstance(value, dict):
-        raise ValueError(f"must be a table of names and texts, got {shown(value)}")
+        raise ValueError(f"must be a table of names and texts, got {type(value).__name__}")
     pairs: list[tuple[str, str]] = []
     for name, content in value.items():
         if not isinstance(content, str) or any(c in content or c in str(name) for c in "\r\n"):
@@ -220,6 +221,8 @@ def otlp_url(value: Any) -> str:
 
 
 def _number_and_unit(value: Any, wanted: str) -> tuple[float, str]:
+    if isinstance(value, Scalar) and isinstance(value.value, int | float) and ":" not in value:
+        value = value.value  # 0x10, 0123 and 1_000 as YAML has them, but no times of day
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return float(value), ""
     found = _NUMBER_AND_UNIT.fullmatch(value) if isinstance(value, str) else None
