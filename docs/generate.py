@@ -290,6 +290,55 @@ def _column_comments(source: str) -> dict[str, str]:
     return found
 
 
+# --- configuration ------------------------------------------------------------------------------------------
+
+
+def configuration() -> str:
+    from hubscope.collector import reload
+    from hubscope.collector.configuration import settings
+
+    flags = {path: flag for flag, path in settings.FLAGS.items()}
+    rows = [
+        (
+            code(key.path),
+            code(flags.get(key.path, "")),
+            " ".join((key.read.__doc__ or "").split("\n\n")[0].split()),
+            _default(key.field),
+            key.brief,
+            reload.effect(key.field),
+        )
+        for key in settings.KEYS
+    ]
+    example = (Path(__file__).parent.parent / "deploy" / "collector.yaml").read_text(encoding="utf-8")
+    return page(
+        "The collector's configuration",
+        "`collector/hubscope/collector/configuration/settings.py` and `deploy/collector.yaml`",
+        "What the file may hold. A flag wins over the file. *SIGHUP* says what becomes of a change when the collector"
+        " is told to read its file again. More in [configuration.md](../configuration.md).",
+        table(("key", "flag", "value", "default", "meaning", "SIGHUP"), rows),
+        f"{code(settings.FORWARD)} is a list of destinations, each a URL or a table of `url`, `name`, `headers` (names"
+        " and texts) and `timeout`. A change of it starts the worker anew.",
+        "## Everything in one file",
+        f"```yaml\n{example.strip()}\n```",
+    )
+
+
+def _default(field: str) -> str:
+    """The default of a setting, as one would write it."""
+    from hubscope.collector.configuration.settings import CollectorSettings
+
+    group, _, name = field.rpartition(".")
+    settings: Any = CollectorSettings("", "")
+    value = getattr(getattr(settings, group) if group else settings, name, None)
+    if name.endswith("_bytes") and isinstance(value, int):
+        return f"{value >> 20} MiB"
+    if name.endswith("_s") and isinstance(value, float):
+        return f"{value:g} s"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if value else ""
+
+
 # --- errors -------------------------------------------------------------------------------------------------
 
 
@@ -333,6 +382,7 @@ PAGES: tuple[tuple[str, Callable[[], str]], ...] = (
     ("names.md", names),
     ("kpis.md", kpis),
     ("lake.md", lake),
+    ("configuration.md", configuration),
     ("errors.md", errors),
 )
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -198,6 +200,18 @@ def test_every_key_leads_to_a_setting() -> None:
     known |= {f"logs.{n}" for n in Logs.__dataclass_fields__}
     assert {key.field for key in collector_settings.KEYS} <= known
     assert set(collector_settings.FLAGS.values()) <= {key.path for key in collector_settings.KEYS}
+
+
+def test_the_example_holds_every_key_with_its_default() -> None:
+    """deploy/collector.yaml names each key, commented out or not; what is not commented out is the default."""
+    path = Path(__file__).parents[2] / "deploy" / "collector.yaml"
+    assert load(config_path=str(path)) == load(default_lake="lake")
+    shown = re.sub(r"^( *)# (?=( *)(- |[a-z_]+:( |$)))", r"\1", path.read_text("utf-8"), flags=re.MULTILINE)
+    raw = yaml.safe_load(shown.replace("  forward: [] # for example:", "  forward:"))
+    found = {leaf for leaf, _ in collector_settings._flatten(raw)} - {collector_settings.FORWARD}
+    assert found == {key.path for key in collector_settings.KEYS}
+    for destination in raw["exporters"]["forward"]:
+        assert isinstance(destination, str) or destination.keys() == {"name", "url", "headers", "timeout"}
 
 
 @given(st.text(max_size=30) | st.integers() | st.none() | st.lists(st.integers()) | st.booleans() | st.floats())

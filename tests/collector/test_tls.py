@@ -15,11 +15,16 @@ import grpc
 import httpx
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
+
+from hubscope.collector.configuration.settings import load
+from hubscope.errors import ConfigError
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 HERE = ("localhost", "127.0.0.1")
 YESTERDAY = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+TOMORROW = YESTERDAY + datetime.timedelta(days=2)
 LONG_AGO = YESTERDAY - datetime.timedelta(days=30)
 
 
@@ -189,6 +194,38 @@ def test_no_secret_is_told_anywhere(mutual: tuple[Any, Papers]) -> None:
         told.append(Path(f"/proc/{pid}/cmdline").read_bytes().decode() if Path("/proc").is_dir() else "")
     for text in told:
         assert not any(secret in text for secret in ("token-one", "token-two", "wrong-token-xyz"))
+
+
+def test_what_is_wrong_with_certificates_is_told_before_a_start(tmp_path: Path) -> None:
+    """Another key, an expired or early certificate, files that are none, a key with a password, a CA that is none."""
+    papers = Papers(tmp_path)
+
+    def problems() -> str:
+        (tmp_path / "c.json").write_text(json.dumps(papers.config()))
+        try:
+            load(config_path=str(tmp_path / "c.json"), default_lake="/lake")
+        except ConfigError as error:
+            return "\n".join(error.problems)
+        return ""
+
+    assert problems() == ""
+    papers.ca.issue_cert("x").private_key_pem.write_to_path(papers.key)
+    assert "receivers.tls.key_file" in problems()
+    papers.issue(*HERE, not_before=LONG_AGO, not_after=YESTERDAY)
+    assert f"receivers.tls.cert_file: {papers.cert}: certificate has expired" in problems()
+    papers.issue(*HERE, not_before=TOMORROW)
+    assert f"receivers.tls.cert_file: {papers.cert}: certificate is not yet valid" in problems()
+    papers.issue(*HERE)
+    key = serialization.load_pem_private_key(papers.key.read_bytes(), None)
+    locked = serialization.BestAvailableEncryption(b"password")
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
+    papers.key.write_bytes(key.private_bytes(*form, locked))
+    assert "unencrypted key" in problems()
+    papers.issue(*HERE)
+    papers.cert.write_text("no certificate")
+    papers.clients.write_text("no certificate either")
+    assert "receivers.tls.key_file" in problems()
+    assert "receivers.tls.client_ca_file" in problems()
 
 
 def test_tls_without_client_certificates(new_collector: Callable[..., Any], tmp_path: Path) -> None:

@@ -143,6 +143,14 @@ def test_systemd_accepts_the_unit(tool: Callable[[str], str], tmp_path: Path) ->
     assert "MemoryMost" in refused.stderr
 
 
+def test_the_unit_tells_and_reloads_as_the_collector_does() -> None:
+    """What the collector sends is what the unit waits for: it is no Type=exec, and SIGHUP is its reload."""
+    unit = (DEPLOY / "hubscope.service").read_text()
+    assert re.search(r"^Type=notify$", unit, re.MULTILINE)
+    assert re.search(r"^ExecReload=/bin/kill -HUP \$MAINPID$", unit, re.MULTILINE)
+    assert re.search(r"^WatchdogSec=\d+$", unit, re.MULTILINE)
+
+
 def test_the_unit_starts_the_collector_as_it_can_be(tmp_path: Path) -> None:
     """`hubscope collect` accepts the command line of the unit."""
     unit = (DEPLOY / "hubscope.service").read_text()

@@ -74,6 +74,22 @@ def test_the_reference_is_what_the_sources_say() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_every_defence_names_a_test_that_is_there() -> None:
+    """Each row under "What is defended" in docs/security.md names test files that exist, and functions in them."""
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    rows = text.partition("## What is defended")[2].partition("## What is not")[0].splitlines()[4:]
+    rows = [row for row in rows if row.startswith("| ")]
+    assert len(rows) > 10
+    for row in rows:
+        file = ""
+        shown = re.findall(r"`(test_\w+\.py)?(?:::(test_\w+))?`", row.rpartition(" | ")[2])
+        assert shown, row
+        for found, function in shown:
+            file = found or file
+            content = (ROOT / "tests" / "collector" / file).read_text(encoding="utf-8")
+            assert not function or f"def {function}(" in content, f"{file}::{function}"
+
+
 def test_a_stale_page_is_refused_with_the_difference(
     generate: types.ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

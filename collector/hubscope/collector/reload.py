@@ -43,6 +43,16 @@ def plan(current: CollectorSettings, fresh: CollectorSettings, *, rules_changed:
     return Plan(settings, renew, tuple(waiting))
 
 
+def effect(field: str) -> str:
+    """What a reload does with a change of this field, for the reference."""
+    group = field.partition(".")[0]
+    if group in NEED_RESTART or field == "limits.request_size_bytes":
+        return "needs a restart"
+    if field in ("security.cert_file", "security.key_file", "security.client_ca_file"):
+        return "at once, its content too; with or without it at all: needs a restart"
+    return "at once" if group in FRONT_ONLY else "at once; the worker starts anew"
+
+
 def digest(path: str | None) -> str:
     """Of a file's content; empty where there is none."""
     try:

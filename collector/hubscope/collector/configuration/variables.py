@@ -1,10 +1,10 @@
 """Environment variables in a configuration, as the stock Collector resolves them (its docs/rfcs/env-vars.md).
 
 `${env:NAME}` and `${NAME}` are the variable; `${env:NAME:-text}` is the text where the variable is not set (one that is
-empty is set); `$$` is one dollar. References may stand inside each other and inside a variable's value. A value that is one
-reference as a whole takes the type that YAML gives the variable's text: a number, true, a list, a table; as a text it
-keeps the characters that were written (0123 stays 0123, "0123" and `!!str 0123` lose what marks them). Inside a longer
-text it is always a text.
+empty is set); `$$` is one dollar. References may stand inside each other and inside a variable's value. A value that
+is one reference as a whole takes the type that YAML gives the variable's text: a number, true, a list, a table; as a
+text it keeps the characters that were written (0123 stays 0123; "0123" and `!!str 0123` lose what marks them). Inside
+a longer text it is always a text.
 
 Two things are an error here that the stock Collector only warns of: a variable that is not set and has no default,
 which there becomes empty and is found much later, and a name that is none (`${1}`), which there stays as it is.
