@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from hubscope.collector.receivers.intake import Intake
 from hubscope.errors import BadInputError, ConfigError, RetryableError
 
 TRANSPORT: Final = "grpc"
+MESSAGE_TIMEOUT_S: Final = 60.0  # a sender this slow holds a call, and nobody else up
 
 
 async def start(settings: CollectorSettings, intake: Intake, counters: Counters) -> tuple[grpc.aio.Server, int]:
@@ -41,7 +42,7 @@ async def start(settings: CollectorSettings, intake: Intake, counters: Counters)
         tuple(
             grpc.method_handlers_generic_handler(
                 kind.grpc_service,
-                {"Export": grpc.unary_unary_rpc_method_handler(_export(kind, settings.security, intake, counters))},
+                {"Export": grpc.stream_unary_rpc_method_handler(_export(kind, settings.security, intake, counters))},
             )
             for kind in KINDS
         )
@@ -70,7 +71,17 @@ def _export(
     counted = (kind.items, TRANSPORT)
     large = asyncio.Semaphore(1)  # parsing one takes up to 0.2 s, in which others are to be answered
 
-    async def export(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+    async def export(messages: AsyncIterator[bytes], context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        # Read by hand: a unary handler leaves a call without a message open for ever (26 µs a request more).
+        try:
+            async with asyncio.timeout(MESSAGE_TIMEOUT_S):
+                request = await context.read()
+                more = request is not grpc.aio.EOF and await context.read() is not grpc.aio.EOF
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"no message within {MESSAGE_TIMEOUT_S:g} s")
+        if request is grpc.aio.EOF or more:
+            counters.requests[TRANSPORT, "bad"] += 1
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Export takes one message")
         if security.bearer_tokens and not is_authorized(_authorization(context), security.bearer_tokens):
             counters.requests[TRANSPORT, "unauthorized"] += 1
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "a bearer token is needed (authorization: Bearer …)")
