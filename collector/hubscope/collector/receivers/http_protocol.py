@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from hubscope.collector.receivers import statuses
@@ -26,6 +27,7 @@ class OtlpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
         self._in_headers = False
+        self._offered = False  # the request offers an upgrade, which is ignored
         self._media_type = b""
         self._header_bytes = 0  # of headers and trailers that are complete
         self._open_bytes = 0  # received since the parser last had something whole
@@ -37,14 +39,42 @@ class OtlpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, and end the connection where it would have to hold too much or for too long."""
+        self._unset_keepalive_if_required()
         self._open_bytes += len(data)
-        super().data_received(data)
+        received_bytes = len(data)
+        while data:
+            try:
+                self.parser.feed_data(data)
+                data = b""
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._as_sent_without_offer() + data[upgrade.args[0] :] if self._offered else b""
+            except httptools.HttpParserError:
+                self._fail(431 if self._header_bytes > HEADER_BYTES else 400)
+                return
         if self.transport.is_closing():
             return
-        if max(self._open_bytes - len(data), self._header_bytes) > HEADER_BYTES:
+        if max(self._open_bytes - received_bytes, self._header_bytes) > HEADER_BYTES:
             self._fail(431)
         elif self._in_headers and self._timer is None:
             self._timer = self.loop.call_later(HEADER_TIMEOUT_S, self._too_slow)
+
+    def _as_sent_without_offer(self) -> bytes:
+        """The head of a request that offers an upgrade, as it would be without the offer, for a new parser.
+
+        The parser takes whatever follows such a head for the other protocol: the body was lost, and answered with 200.
+        Java's HttpClient makes the offer (h2c) with its first request, and a server that wants none reads on.
+        """
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        kept = [(name, value) for name, value in self.headers if name not in (b"upgrade", b"http2-settings")]
+        lines = [method + b" " + self.url + b" HTTP/" + version]
+        for name, value in kept:
+            if name == b"connection":
+                tokens = [token.strip() for token in value.split(b",")]
+                value = b", ".join(t for t in tokens if t.lower() not in (b"upgrade", b"http2-settings"))
+            lines.append(name + b": " + value)
+        self.parser = httptools.HttpRequestParser(self)
+        self._offered = False
+        return b"\r\n".join([*lines, b"", b""])
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -67,6 +97,9 @@ class OtlpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._cancel()
+        self._offered = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+        if self._offered:
+            return
         self._in_headers = False
         self._open_bytes = 0
         super().on_headers_complete()
@@ -79,17 +112,15 @@ class OtlpProtocol(HttpToolsProtocol):
         self._open_bytes = 0
 
     def on_message_complete(self) -> None:
+        if self._offered:
+            return
         self._open_bytes = 0
         super().on_message_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        """uvicorn's answer to what its parser refuses."""
-        self._fail(431 if self._header_bytes > HEADER_BYTES else 400)
 
     def _count(self, size_bytes: int) -> None:
         self._header_bytes += size_bytes
         if self._header_bytes > HEADER_BYTES:
-            raise ValueError("too many headers")  # the parser stops, and send_400_response is called
+            raise ValueError("too many headers")  # the parser stops
 
     def _too_slow(self) -> None:
         self._timer = None

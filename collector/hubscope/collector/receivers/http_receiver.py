@@ -77,6 +77,7 @@ class OtlpHttp:
         self._security: Security = settings.security
         self._allow = (b"allow", b"POST, OPTIONS" if settings.security.cors_allowed_origins else b"POST")
         self._intake = intake
+        self._memory_bytes = settings.limits.waiting_size_bytes
         self._arriving_bytes = 0  # of bodies that are being read or decoded
         self._large = asyncio.Semaphore(1)
         self._counters = counters
@@ -167,9 +168,8 @@ class OtlpHttp:
                     part = message.get("body", b"")
                     size_bytes += len(part)
                     if size_bytes <= self._limit_bytes:
-                        refusal = self._intake.refusal(self._arriving_bytes + len(part))
-                        if refusal is not None:
-                            raise refusal
+                        if self._arriving_bytes + len(part) + self._intake.waiting_bytes > self._memory_bytes:
+                            raise RetryableError("too many requests are on their way already", retry_after_s=1.0)
                         arriving.size_bytes += len(part)
                         self._arriving_bytes += len(part)
                         parts.append(part)
