@@ -66,7 +66,7 @@ def _credentials(security: Security) -> grpc.ServerCredentials:
 
 def _export(
     kind: Kind, security: Security, intake: Intake, counters: Counters
-) -> Callable[[bytes, grpc.aio.ServicerContext[bytes, bytes]], Awaitable[bytes]]:
+) -> Callable[[AsyncIterator[bytes], grpc.aio.ServicerContext[bytes, bytes]], Awaitable[bytes]]:
     """The Export method of one signal. Its answer, an empty Export…ServiceResponse, is no bytes at all."""
     counted = (kind.items, TRANSPORT)
     large = asyncio.Semaphore(1)  # parsing one takes up to 0.2 s, in which others are to be answered
