@@ -133,8 +133,12 @@ class LakeExporter:
                 return
             table, storage = self._open(name), self._stores[name]
             actions = write_rows(storage, name, rows, batch.received_unix_nano, COMPRESSION_LEVEL)
+            before = table.version()
             self._commit(table, actions, segment)
-            storage.sync_commit(table.version())
+            # deltalake leaves the table where it stood before the commit, and the next one would then be refused for
+            # meeting this one's application transaction.
+            table.update_incremental()
+            storage.sync_commits(before + 1, table.version())
         except (SchemaMismatchError, DeltaProtocolError, pa.ArrowException, ValueError, TypeError) as error:
             self._forget(name)
             raise PermanentError(f"{self.lake}/{name}: the rows were refused: {_first_line(error)}") from error

@@ -11,7 +11,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
@@ -97,15 +97,19 @@ class Storage:
         except OSError:
             return
 
-    def sync_commit(self, version: int) -> None:
-        """Force a commit of a local table to the disk: delta-rs leaves it to the operating system.
+    def sync_commits(self, first: int, last: int) -> None:
+        """Force commits of a local table to the disk: delta-rs leaves them to the operating system.
 
-        The log's segment is deleted after this, so a loss of power must not take the rows with it.
+        The log's segment is deleted after this, so a loss of power must not take the rows with it. A commit that is gone
+        already stands in a checkpoint.
         """
-        if self.root is not None:
-            commit = self.root / "_delta_log" / f"{version:020d}.json"
-            sync_folder(commit)
-            sync_folder(commit.parent)
+        if self.root is None:
+            return
+        log = self.root / "_delta_log"
+        for version in range(first, last + 1):
+            with suppress(FileNotFoundError):
+                sync_folder(log / f"{version:020d}.json")
+        sync_folder(log)
 
 
 def write_rows(

@@ -182,7 +182,9 @@ def merge(name: str, table: DeltaTable, storage: Storage, files: Sequence[DataFi
     except CommitFailedError:  # another collector merged the same files; any other error may come after the commit
         storage.discard(unquote(added.path))
         raise
-    storage.sync_commit(table.version())
+    before = table.version()
+    table.update_incremental()
+    storage.sync_commits(before + 1, table.version())
 
 
 def _row_groups(
