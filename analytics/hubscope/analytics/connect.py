@@ -9,15 +9,19 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote
 
 import duckdb
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from hubscope import lake_readers
 from hubscope.errors import ConfigError, LakeError
+from hubscope.lake_paths import DataFile, files_of, names
+from hubscope.lake_paths import location as location_of
 from hubscope.lake_schema import LAKE_VERSION_KEY, PARTITION, SCHEMAS, check_version
 
 # Ten million spans must be readable on a laptop beside everything else; past this DuckDB spills to disk.
@@ -62,7 +66,25 @@ def connect(
     Raises LakeError where there is no lake, where it is newer than this reader, or where a table cannot be read.
     """
     location = os.fspath(lake)
+    lease = lake_readers.take(location) if _has_tables(location) else None
+    try:
+        connection = _connect(location, memory_limit, threads, lease)
+    except BaseException:
+        if lease is not None:
+            lease.release()
+        raise
+    if lease is not None:  # what the views read stays until the connection is collected, or the process ends
+        weakref.finalize(connection, lease.release)
+    return connection
+
+
+def _connect(
+    location: str, memory_limit: str, threads: int | None, lease: lake_readers.Lease | None
+) -> duckdb.DuckDBPyConnection:
     snapshots = {name: _snapshot(location, name) for name in SCHEMAS}
+    files = {name: files_of(table) for name, table in snapshots.items() if table is not None}
+    if lease is not None:
+        lease.hold(path for name, found in files.items() for path in names(found, name))
     if all(snapshot is None for snapshot in snapshots.values()) and not _is_started(location):
         raise LakeError(
             f"there is no hubscope lake at {location}",
@@ -87,13 +109,17 @@ def connect(
         connection.execute(macro)
     for name, snapshot in snapshots.items():
         try:
-            _create_view(connection, name, snapshot)
+            _create_view(connection, name, _locations(snapshot, files[name]) if snapshot is not None else [])
         except duckdb.Error as error:
             raise LakeError(
                 f"table {name} of the lake at {location} cannot be read: {_first_line(error)}",
                 "restore that file from a backup; or move the table aside and `hubscope import` the data again",
             ) from error
     return connection
+
+
+def _has_tables(location: str) -> bool:
+    return "://" not in location and any((Path(location) / name / "_delta_log").is_dir() for name in SCHEMAS)
 
 
 def _is_started(location: str) -> bool:
@@ -120,17 +146,22 @@ def _snapshot(location: str, name: str) -> DeltaTable | None:
     return table
 
 
-def _create_view(connection: duckdb.DuckDBPyConnection, name: str, table: DeltaTable | None) -> None:
+def _locations(table: DeltaTable, files: Sequence[DataFile]) -> list[str]:
+    """Where DuckDB finds the files: local ones as patterns that mean themselves, for DuckDB globs; others by URL."""
+    found = [location_of(table.table_uri, file.path) for file in files]
+    return [place if isinstance(place, str) else re.sub(r"([*?\[])", r"[\1]", str(place)) for place in found]
+
+
+def _create_view(connection: duckdb.DuckDBPyConnection, name: str, places: Sequence[str]) -> None:
     schema: Any = SCHEMAS[name]
     empty = f"empty_{name}"
     connection.register(empty, schema.empty_table())
-    uris = table.file_uris() if table is not None else []
-    if not uris:
+    if not places:
         connection.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM {empty}")
         return
     # Paths come from the lake's own log; DDL takes no bound values, so they are quoted as SQL literals.
-    files = ", ".join("'" + _pattern(uri).replace("'", "''") + "'" for uri in uris)
-    hive = f", hive_partitioning = true, hive_types = {{'{PARTITION}': DATE}}" if f"/{PARTITION}=" in uris[0] else ""
+    files = ", ".join("'" + place.replace("'", "''") + "'" for place in places)
+    hive = f", hive_partitioning = true, hive_types = {{'{PARTITION}': DATE}}" if f"/{PARTITION}=" in places[0] else ""
     source = f"read_parquet([{files}], union_by_name = true{hive})"
     present = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
     types = {row[0]: row[1] for row in connection.execute(f"DESCRIBE {empty}").fetchall()}
@@ -140,13 +171,6 @@ def _create_view(connection: duckdb.DuckDBPyConnection, name: str, table: DeltaT
         for column in schema.names
     )
     connection.execute(f"CREATE TEMP VIEW {name} AS SELECT {columns} FROM {source}")
-
-
-def _pattern(uri: str) -> str:
-    """A file of the snapshot as DuckDB wants it: local paths are percent-encoded by Delta and globbed by DuckDB."""
-    if "://" in uri and not uri.startswith("file://"):
-        return uri
-    return re.sub(r"([*?\[])", r"[\1]", unquote(uri.removeprefix("file://")))
 
 
 def _first_line(error: BaseException) -> str:
