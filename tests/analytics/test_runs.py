@@ -9,6 +9,7 @@ import pytest
 from hubscope.analytics import compare, report
 from hubscope.analytics.connect import connect
 from hubscope.analytics.fetch import fetch
+from hubscope.console import lake_status
 
 
 def loop(lake: Any, queries: int) -> Any:
@@ -74,3 +75,11 @@ def test_a_run_is_one_text_in_python(lake: Any) -> None:
         lake.run(version, instance=instance).trace(lake.span("x", 1))
     _, rows = fetch(connect(lake.write()), "SELECT run_of(ResourceAttributes) AS run FROM otel_traces ORDER BY run")
     assert rows == [("",), ("@1",), ("a",), ("a@1",)]
+
+
+def test_status_counts_runs_and_orders_versions_as_reports_do(lake: Any) -> None:
+    """Pairs of instance and version, either of which may be absent; the version first seen first."""
+    for version, instance in (("1.9", "a"), ("1.9", "b"), ("1.10", "a"), ("1.10", "")):
+        lake.run(version, instance=instance).trace(lake.span("x", 1))
+    (service,) = lake_status.read(str(lake.write())).services
+    assert (service.versions, service.runs, service.spans) == (("1.9", "1.10"), 4, 4)
