@@ -27,11 +27,26 @@ from hubscope.lake_schema import LAKE_VERSION_KEY, PARTITION, SCHEMAS, check_ver
 # Ten million spans must be readable on a laptop beside everything else; past this DuckDB spills to disk.
 DEFAULT_MEMORY_LIMIT: Final = "1536MiB"
 
+# A cumulative series whose first point comes so soon after its start began then, also where its start lies before the
+# window: two export intervals of 60 s (the same number as processors.feeding.MAX_FIRST_SPAN_S).
+FIRST_POINT_S: Final = 120.0
+
 # One definition of each shim, and what it means: what engines spell differently.
 MACROS: Final = (
     "CREATE OR REPLACE TEMP MACRO attr(m, k) AS m[k]",  # NULL where the key is missing
     "CREATE OR REPLACE TEMP MACRO has_attr(m, k) AS (m[k] IS NOT NULL)",
     "CREATE OR REPLACE TEMP MACRO attr_f(m, k) AS TRY_CAST(m[k] AS DOUBLE)",  # NULL where it is no number
+    # A run is an instance and a version. A pair, not a text: a text put together for each row makes grouping by run
+    # five times as dear (5 million rows: 1.0 s instead of 0.2); `fetch` makes it one when the rows come out.
+    "CREATE OR REPLACE TEMP MACRO run_pair(i, v) AS {'instance': coalesce(i, ''), 'version': coalesce(v, '')}",
+    "CREATE OR REPLACE TEMP MACRO run_of(m) AS run_pair(m['service.instance.id'], m['service.version'])",
+    # What a point of a sum adds within a window; NULL where nobody knows when it grew. A delta adds its value; a
+    # cumulative point what it grew by since the point before it of the same start (less than that: it began anew); and
+    # the first point of a start all of it, if that lies within the window or so recently as the processors allow.
+    "CREATE OR REPLACE TEMP MACRO added(temporality, value, value_before, start_ns, time_ns, since_ns) AS CASE"
+    " WHEN temporality = 1 THEN value WHEN value >= value_before THEN value - value_before"
+    " WHEN value_before IS NOT NULL OR start_ns >= since_ns THEN value"
+    f" WHEN start_ns > 0 AND time_ns - start_ns <= {round(FIRST_POINT_S * 1e9)} THEN value END",
     "CREATE OR REPLACE TEMP MACRO ts_ns(t) AS epoch_ns(t)",  # shipped SQL over the lake uses the exact column
     "CREATE OR REPLACE TEMP MACRO bucket_ns(ns, width_ns) AS (ns - ns % width_ns)",
     "CREATE OR REPLACE TEMP MACRO q50(x) AS quantile_cont(x, 0.5)",  # exact, interpolated, as are the next two

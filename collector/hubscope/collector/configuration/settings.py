@@ -251,11 +251,12 @@ def _contradictions(settings: CollectorSettings) -> list[str]:
         for other_path, _, other, _ in places[:index]:
             if address.port and address == other:
                 problems.append(f"{path} ({flag}): {address} is taken by {other_path}; each needs its own port")
-    own = {(a.host, a.port) for _, _, a, _ in places}
     for destination in settings.forward:
         url = urlsplit(destination.url)
-        host = "127.0.0.1" if url.hostname == "localhost" else url.hostname
-        if (host, url.port) in own:
+        port = url.port or (443 if url.scheme == "https" else 80)
+        if any(
+            address.port == port and values.reaches(url.hostname or "", address.host) for _, _, address, _ in places
+        ):
             problems.append(
                 f"{FORWARD}: {destination.url} is this collector itself; it would send everything in a circle"
             )
