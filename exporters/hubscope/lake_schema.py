@@ -3,7 +3,8 @@
 Everything that writes the lake or reads it takes its columns from here, and docs/reference/lake.md is generated
 from it. Attribute values are text; the `…Types` map beside each attribute map names the type of every value that
 is not a string (`int`, `double`, `bool`, `bytes`, `array`, `kvlist`, `empty`), so that nothing is lost. Integers
-and doubles are written in decimal, bytes in base64, arrays and key-value lists as JSON.
+and doubles are written in decimal, bytes in base64, arrays and key-value lists as JSON. `MetricMetadata` has no map of
+types beside it: there the type of `key` stands in the same map as `hub.type.key`.
 
 Delta keeps time in microseconds; the `…UnixNano` columns hold it exactly (int64 nanoseconds since 1970).
 """
@@ -34,6 +35,9 @@ PARTITION: Final = "Date"
 # The lake's integers are signed. A number above 2^63-1 (times and counts are unsigned in OTLP) reads 2^63-1 in its
 # column, and exactly, as decimal text, as the row's attribute of this prefix and the column's name.
 EXACT_PREFIX: Final = "hub.exact."
+# A metric's metadata has no map of types beside it: the type of a value that is no string stands in the same map, under
+# this prefix and the value's key.
+TYPE_PREFIX: Final = "hub.type."
 
 _time = pa.timestamp("us", tz="UTC")
 _map = pa.map_(pa.string(), pa.string())

@@ -161,15 +161,17 @@ class RunBuilder:
             }
         )
 
-    def _number(self, metric: str, value: float, at_s: float, attributes: dict[str, Any]) -> dict[str, Any]:
+    def _number(
+        self, metric: str, value: float, at_s: float, attributes: dict[str, Any], start_ns: int = DAY_START_NS
+    ) -> dict[str, Any]:
         time_ns = self.now_ns + round(at_s * 1e9)
         dotted = {key.replace("__", "."): v for key, v in attributes.items()}
         return {
             **self._common(time_ns, dotted),
             "MetricName": metric,
             "Attributes": [(k, text_of(v)) for k, v in dotted.items()],
-            "StartTimeUnix": DAY_START_NS // 1000,
-            "StartTimeUnixNano": DAY_START_NS,
+            "StartTimeUnix": start_ns // 1000,
+            "StartTimeUnixNano": start_ns,
             "TimeUnix": time_ns // 1000,
             "TimeUnixNano": time_ns,
             "Value": float(value),
@@ -178,16 +180,51 @@ class RunBuilder:
     def gauge(self, metric: str, value: float, at_s: float = 0.0, **attributes: Any) -> None:
         self.lake.rows[lake_schema.GAUGE].append(self._number(metric, value, at_s, attributes))
 
-    def sum(self, metric: str, value: float, at_s: float = 0.0, temporality: int = 2, **attributes: Any) -> None:
-        row = self._number(metric, value, at_s, attributes)
+    def sum(
+        self,
+        metric: str,
+        value: float,
+        at_s: float = 0.0,
+        temporality: int = 2,
+        start_ns: int = DAY_START_NS,
+        **attributes: Any,
+    ) -> None:
+        row = self._number(metric, value, at_s, attributes, start_ns)
         self.lake.rows[lake_schema.SUM].append({**row, "AggregationTemporality": temporality, "IsMonotonic": True})
 
-    def histogram(self, metric: str, counts: list[int], bounds: list[float], total: float, **attributes: Any) -> None:
+    def histogram(
+        self, metric: str, counts: list[int], bounds: list[float], total: float, at_s: float = 0.0, **attributes: Any
+    ) -> None:
         """One cumulative point of a histogram with explicit bounds, as other SDKs send it (no minimum, no maximum)."""
-        row = self._number(metric, 0.0, 0.0, attributes)
+        row = self._number(metric, 0.0, at_s, attributes)
         del row["Value"]
         more = {"Count": sum(counts), "Sum": total, "BucketCounts": counts, "ExplicitBounds": bounds}
         self.lake.rows[lake_schema.HISTOGRAM].append({**row, **more, "AggregationTemporality": 2})
+
+    def exponential(
+        self,
+        metric: str,
+        buckets: dict[int, int],
+        scale: int,
+        total: float,
+        at_s: float = 0.0,
+        zeros: int = 0,
+        **attributes: Any,
+    ) -> None:
+        """One cumulative point of an exponential histogram: index -> count at `scale`."""
+        row = self._number(metric, 0.0, at_s, attributes)
+        del row["Value"]
+        first, last = min(buckets), max(buckets)
+        more = {
+            "Count": sum(buckets.values()) + zeros,
+            "Sum": total,
+            "Scale": scale,
+            "ZeroCount": zeros,
+            "PositiveOffset": first,
+            "PositiveBucketCounts": [buckets.get(index, 0) for index in range(first, last + 1)],
+            "AggregationTemporality": 2,
+        }
+        self.lake.rows[lake_schema.EXPONENTIAL_HISTOGRAM].append({**row, **more})
 
     def _common(self, time_ns: int, attributes: dict[str, Any]) -> dict[str, Any]:
         everything = {**self.resource, **attributes}

@@ -577,6 +577,54 @@ def test_plugin_overhead_is_read_by_run(lake: Any) -> None:
     assert (kpi.runs, kpi.samples, kpi.status) == (2, 2, "pass")
 
 
+@pytest.mark.parametrize(("added_ms", "found_too"), [(40, False), (60, True)])
+def test_plugin_overhead_has_one_answer(added_ms: float, found_too: bool, lake: Any) -> None:
+    """KPI and finding agree on a plugin inside a plugin with a span between: a moment counts once in both."""
+    for _ in range(3):
+        run = lake.run()
+        inner = lake.plugin("b", "filter", added_ms - 4)
+        nested = lake.plugin("a", "render", added_ms, lake.span("template", added_ms - 2, inner))
+        run.trace(lake.span("GET /", 4 * added_ms, nested, kind="Server"))
+    made = checked(lake.write())
+    (kpi,) = (k for k in made.summary.kpis if k.name == "runtime.plugin_overhead")
+    assert (kpi.value, kpi.status) == (pytest.approx(added_ms / 1e3), "fail" if found_too else "pass")
+    findings = [b for b in made.bottlenecks if b.detector == "plugin_overhead"]
+    assert [b.facts["p95_s"] for b in findings] == ([pytest.approx(added_ms / 1e3)] if found_too else [])
+    assert any(c.what == "plugin overhead in GET /" for c in made.checked_and_fine) == (not found_too)
+
+
+def test_a_search_without_a_database_system_is_listed(lake: Any) -> None:
+    """An index inside the program (`hub.vector_search("notes")`) names no db.system.name; an upsert is no search."""
+    inside, upsert, known = lake.search("notes", 80), lake.search("notes", 5), lake.search("files", 3)
+    del inside.attributes["db.system.name"], upsert.attributes["db.system.name"]
+    upsert.attributes["db.operation.name"] = "upsert"
+    for _ in range(3):
+        lake.run().trace(lake.span("task find", 100, inside, upsert, known))
+    made = checked(lake.write())
+    assert [b.detector for b in made.bottlenecks] == ["slow_vector_search"]
+    listed = made.breakdown[0].vector_searches
+    assert [(row.name, row.calls, row.total) for row in listed.rows] == [
+        ("notes", 3, pytest.approx(0.24)),
+        ("files", 3, pytest.approx(0.009)),
+    ]
+    assert made.breakdown[0].queries.rows == ()
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_breaches_are_counted_by_the_counter(counted: bool, lake: Any) -> None:
+    """Of 200 breaches 40 events are told; the counter knows all. Without a counter the events are what there is."""
+    run = lake.run()
+    for _ in range(40):
+        quota(over=True, event=True)(lake, run, random.Random(1))
+    if counted:
+        for n in (120, 80):
+            about = {"hub__plugin__id": "slow", "hub__quota__resource": "execution", "hub__plugin__tier": "standard"}
+            run.sum("hub.quota.violations", n, temporality=1, **about)
+        run.sum("hub.quota.violations", 999, temporality=1, hub__plugin__id="slow", hub__quota__resource="memory")
+    (finding,) = (b for b in checked(lake.write()).bottlenecks if b.detector == "plugin_over_quota")
+    assert f"{200 if counted else 40} times" in finding.sentence
+
+
 def test_explicit_histograms_feed_kpis(lake: Any) -> None:
     """Frames and searches sent as histograms with explicit bounds, as other SDKs do, have values as others have."""
     run = lake.run()

@@ -382,7 +382,9 @@ def test_every_field_of_a_data_point_is_read_back(request: ExportMetricsServiceR
                     row = next(rows[TABLES[kind]])
                     check_above(row, above, under)
                     check_attributes(point.attributes, row["Attributes"], row["AttributeTypes"])
-                    assert dict(row["MetricMetadata"]) == {p.key: text_of(p.value)[0] for p in metric.metadata}
+                    metadata = {p.key: text_of(p.value) for p in metric.metadata}
+                    types = {f"hub.type.{key}": kind for key, (_, kind) in metadata.items() if kind}
+                    assert dict(row["MetricMetadata"]) == {key: text for key, (text, _) in metadata.items()} | types
                     assert row["MetricName"] == metric.name
                     assert (row["MetricDescription"], row["MetricUnit"]) == (metric.description, metric.unit)
                     assert exact(row, "Attributes", "StartTimeUnixNano") == point.start_time_unix_nano

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -158,10 +159,43 @@ def test_binding_beyond_loopback_must_be_meant(tmp_path: Path) -> None:
     assert load(config_path=str(tmp_path / "c.yaml"), default_lake="/lake").grpc.host == "0.0.0.0"
 
 
-def test_sending_to_oneself_is_refused() -> None:
-    """A destination that is the collector's own receiver would go round for ever."""
+@pytest.mark.parametrize(
+    ("listening", "destination"),
+    [
+        ("127.0.0.1:4318", "http://localhost:4318"),
+        ("127.0.0.1:4318", "http://0.0.0.0:4318/v1/traces"),
+        ("localhost:4318", "http://localhost:4318"),
+        ("[::1]:4318", "http://LOCALHOST.:4318"),
+        ("0.0.0.0:4318", "http://127.0.0.1:4318"),
+        ("0.0.0.0:4318", "http://127.0.0.9:4318"),
+        ("0.0.0.0:4318", "http://localhost:4318"),
+        ("0.0.0.0:4318", "http://[::]:4318"),
+        ("[::]:4318", "http://[::1]:4318"),
+        ("[::]:4318", "http://[::ffff:127.0.0.1]:4318"),
+        ("0.0.0.0:4318", f"http://{socket.gethostname()}:4318"),
+        ("0.0.0.0:80", "http://127.0.0.1"),
+    ],
+)
+def test_sending_to_oneself_is_refused(listening: str, destination: str) -> None:
+    """A destination that is the collector's own receiver would go round for ever, however either is written."""
     with pytest.raises(ConfigError, match="in a circle"):
-        load(default_lake="/lake", forward=("http://localhost:4317",))
+        load({"--http": listening, "--insecure": True}, default_lake="/lake", forward=(destination,))
+
+
+@pytest.mark.parametrize(
+    ("listening", "destination"),
+    [
+        ("127.0.0.2:4318", "http://127.0.0.1:4318"),
+        ("127.0.0.1:4318", "http://[::1]:4318"),
+        ("0.0.0.0:4318", "http://127.0.0.1:14318"),
+        ("0.0.0.0:4318", "http://192.0.2.7:4318"),
+        ("[::]:4318", "http://jaeger:4318"),
+    ],
+)
+def test_sending_to_another_receiver_is_not_a_circle(listening: str, destination: str) -> None:
+    """Another port, another machine, or another address of this one is a destination like any."""
+    made = load({"--http": listening, "--insecure": True}, default_lake="/lake", forward=(destination,))
+    assert [d.url for d in made.forward] == [destination]
 
 
 def test_two_receivers_on_one_port_are_refused() -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from click.testing import Result
 
+from hubscope.collector.log import dead_letter
+from hubscope.collector.log.wal import Record, Signal
 from hubscope.console import checks, lake_checks
 from hubscope.console.checks import FAIL, OK, WARN
 
@@ -107,11 +111,52 @@ def test_the_log_and_dead_letters_are_counted(tmp_path: Path) -> None:
         OK,
     ]
     (state / "wal" / "0000000000000001.wal").write_bytes(b"x" * 100)
-    (state / "dead-letter" / "1-0.bin").write_bytes(b"x")
+    dead_letter.set_aside(state, 1, 0, Record(Signal.TRACES, b"x", 1), "no OTLP")
     backlog, dead = next(lake_checks.backlog(str(tmp_path))), next(lake_checks.dead_letters(str(tmp_path)))
     assert backlog.state == WARN
     assert f"hubscope collect --lake {tmp_path}" in backlog.remedy
-    assert dead.state == WARN
+    assert backlog.detail.startswith("1 segment, ")
+    assert (dead.state, dead.detail.split()[0]) == (WARN, "1")
+
+
+def test_what_waits_for_a_destination_does_not_wait_for_the_lake(hubscope: Hubscope, lake: Path) -> None:
+    """30 segments that are in the lake and not at Jaeger are told as that, by doctor and by status."""
+    state = lake / ".state"
+    for folder in ("wal", "cursors"):
+        (state / folder).mkdir(parents=True)
+    for number in range(1, 31):
+        (state / "wal" / f"{number:016d}.wal").write_bytes(b"x")
+    for name, at in (("lake", 30), ("jaeger", 0), ("tempo", 30), ("gone", 0)):
+        (state / "cursors" / name).write_text(f"{at}\n")
+    (state / "worker.json").write_text(json.dumps({"exporters": {"lake": {}, "jaeger": {}, "tempo": {}}}))
+
+    log, forwarding = lake_checks.backlog(str(lake))
+    assert (log.state, log.detail) == (OK, "nothing waits to be written")
+    assert (forwarding.what, forwarding.state) == ("forwarding", WARN)
+    assert forwarding.detail.startswith("30 segments in the log wait for jaeger")
+    found = json.loads(hubscope("status", "--lake", lake, "--format", "json").stdout)
+    assert (found["log_segments_waiting"], found["forwards_waiting"]) == (0, {"jaeger": 30})
+    text = hubscope("status", "--lake", lake).stdout
+    assert "not in the lake" not in text
+    assert "30 segments not at jaeger yet" in text
+
+    (state / "cursors" / "lake").write_text("28\n")  # the near miss: two of them are not in the lake either
+    assert next(lake_checks.backlog(str(lake))).detail.startswith("2 segments")
+    assert json.loads(hubscope("status", "--lake", lake, "--format", "json").stdout)["log_segments_waiting"] == 2
+
+
+@pytest.mark.parametrize("reused", [True, False])
+def test_a_pid_that_was_given_to_another_process_is_no_collector(reused: bool, tmp_path: Path) -> None:
+    """A collector.json older than the process of its pid was left behind by a collector that was killed."""
+    state = tmp_path / ".state"
+    state.mkdir()
+    record = state / "collector.json"
+    record.write_text(json.dumps({"pid": os.getpid(), "addresses": {"telemetry": "127.0.0.1:1"}}))
+    if reused:
+        before_s = psutil.Process().create_time() - 60
+        os.utime(record, (before_s, before_s))
+    found = next(lake_checks.collector(str(tmp_path)))
+    assert (found.state, "none is running" in found.detail) == ((OK, True) if reused else (FAIL, False))
 
 
 def test_doctor_answers_in_both_forms(hubscope: Hubscope, lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,9 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from hubscope.collector.log.wal import Record, Signal
 from hubscope.collector.otlp.decode import decode
 from hubscope.errors import LakeError, PermanentError, RetryableError
-from hubscope.exporters import lake, lake_upkeep
+from hubscope.exporters import lake, lake_merge, lake_upkeep
 from hubscope.exporters.lake import DiskFullError, LakeExporter
+from hubscope.exporters.lake_policy import LakePolicy
 from hubscope.lake_schema import LAKE_VERSION, LAKE_VERSION_KEY, SCHEMAS, TRACES
 from hubscope.processors.batch import Batch
 
@@ -87,6 +88,14 @@ def test_writers_with_names_of_their_own_do_not_meet(tmp_path: Path) -> None:
     two.export(batch(1, "b"))
     one.export(batch(2, "c"))
     assert stored(tmp_path) == ["a", "b", "c"]
+
+
+def test_the_commit_that_was_made_is_the_one_that_is_synced(tmp_path: Path) -> None:
+    """After each export the exporter's table stands at its own commit, so that this one is forced to the disk."""
+    exporter = LakeExporter(str(tmp_path), upkeep=False)
+    for segment in range(1, 4):
+        exporter.export(batch(segment, "a"))
+        assert exporter._open(TRACES).version() == DeltaTable(f"{tmp_path}/{TRACES}").version() == segment
 
 
 def test_derived_rows_are_stored_with_the_others(tmp_path: Path) -> None:
@@ -193,10 +202,9 @@ def test_a_lake_that_vanished_is_tried_again(tmp_path: Path) -> None:
 def test_small_files_are_merged_and_replaced_ones_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many small commits leave few files in the snapshot with the same rows, and the old files go when they may."""
     monkeypatch.setattr(lake_upkeep, "COMMITS_BETWEEN", 8)
-    monkeypatch.setattr(lake_upkeep, "FILES_BEFORE_MERGE", 4)
+    monkeypatch.setattr(lake_merge, "FILES_BEFORE_MERGE", 4)
     monkeypatch.setattr(lake_upkeep, "VACUUM_EVERY_S", 0.0)
-    monkeypatch.setattr(lake_upkeep, "VACUUM_RETENTION_HOURS", 0)
-    exporter = LakeExporter(str(tmp_path))
+    exporter = LakeExporter(str(tmp_path), policy=LakePolicy(reader_grace_s=0.0, min_free_disk_bytes=0))
     for segment in range(1, 17):
         exporter.export(batch(segment, f"s{segment:02d}"))
         assert exporter.await_upkeep(30)

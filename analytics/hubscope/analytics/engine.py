@@ -1,9 +1,9 @@
 """Shipped SQL: found by name, read from its file, its values bound.
 
-A file is plain SQL with `$name` for each value. On our lake two spellings are replaced before it runs, because the
+A file is plain SQL with `$name` for each value. On our lake three spellings are replaced before it runs, because the
 lake keeps these in columns of their own: `attr(SpanAttributes, 'db.query.summary')` by `DbQuerySummary` (grouping by
-a map entry reads 3.6 million rows/s, by a column 64 million), and `ts_ns(Timestamp)` by `TimestampUnixNano` (Delta's
-time is in microseconds).
+a map entry reads 3.6 million rows/s, by a column 64 million), `run_of(ResourceAttributes)` by the run of its two
+columns, and `ts_ns(Timestamp)` by `TimestampUnixNano` (Delta's time is in microseconds).
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ ANY: Final = "*"
 _ATTR = re.compile(r"\battr\(\s*(\w+\.)?(?:Span|Resource|Log)?Attributes\s*,\s*'([^']+)'\s*\)")
 _HAS_ATTR = re.compile(r"\bhas_attr\(\s*(\w+\.)?(?:Span|Resource|Log)?Attributes\s*,\s*'([^']+)'\s*\)")
 _ATTR_BOUND = re.compile(r"\battr\(\s*(?:\w+\.)?(?:Span|Resource|Log)?Attributes\s*,\s*\$(\w+)\s*\)")
+_RUN_OF = re.compile(r"\brun_of\(\s*(\w+\.)?ResourceAttributes\s*\)")
+_RUN_PAIR: Final = (
+    r"run_pair(attr(\1ResourceAttributes, 'service.instance.id'), attr(\1ResourceAttributes, 'service.version'))"
+)
 _TS_NS = re.compile(r"\bts_ns\(\s*(\w+\.)?(Timestamp|TimeUnix|StartTimeUnix)\s*\)")
 _BIND = re.compile(r"\$(\w+)")
 _COMMENT = re.compile(r"--[^\n]*")
@@ -67,6 +71,7 @@ def for_lake(sql: str) -> str:
         hot = HOT_COLUMNS.get(match.group(2))
         return f"({match.group(1) or ''}{hot} IS NOT NULL)" if hot else match.group(0)
 
+    sql = _RUN_OF.sub(_RUN_PAIR, sql)
     sql = _HAS_ATTR.sub(has_column, sql)
     sql = _ATTR.sub(column, sql)
     return _TS_NS.sub(lambda match: f"{match.group(1) or ''}{match.group(2).removesuffix('Unix')}UnixNano", sql)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from hubscope.analytics import statistics
+from hubscope.analytics import cumulative, statistics
 from hubscope.analytics.engine import source
 from hubscope.analytics.model import Kpi, RunValue
 from hubscope.analytics.scope import Row, Scope, rfc3339
@@ -75,7 +75,7 @@ def evaluate(scope: Scope, rule: Rule) -> Kpi | None:
         severity=rule.severity,
         source=rule.source,
         points=tuple(
-            RunValue(run.id, run.version or None, rfc3339(run.first_ns), by_run[run.id].value) for run in runs
+            RunValue(run.instance, run.version or None, rfc3339(run.first_ns), by_run[run.id].value) for run in runs
         ),
     )
 
@@ -190,11 +190,13 @@ def _of_spans(scope: Scope, rule: Rule, feed: Feed) -> dict[str, Measured]:
     found: dict[str, Measured] = {}
     for row in rows:
         if rule.aggregate == "distinct":
-            found[row["run"]] = Measured(float(row["distinct_values"]), row["n"])
+            if row["texts"]:
+                found[row["run"]] = Measured(float(row["distinct_values"]), row["texts"])
         elif rule.aggregate == "apdex":
             score, count = ratings.get(row["run"], (0.0, 0))
             good = float(row["satisfied"]) + float(row["tolerating"]) / 2 + score
-            found[row["run"]] = Measured(good / (row["n"] + count), row["n"] + count)
+            if row["n"] + count:
+                found[row["run"]] = Measured(good / (row["n"] + count), row["n"] + count)
         elif rule.aggregate == "reciprocal_mean":
             if row["mean"]:
                 found[row["run"]] = Measured(1 / row["mean"], row["n"])
@@ -213,8 +215,8 @@ def _of_plugin_spans(scope: Scope, rule: Rule, feed: Feed) -> dict[str, Measured
         return {}
     return {
         row["run"]: Measured(float(row[rule.aggregate]), row["n"])
-        for row in scope.rows("plugin_overhead_of_runs")
-        if row.get(rule.aggregate) is not None
+        for row in scope.rows("plugin_overhead")
+        if row["operation"] is None and row.get(rule.aggregate) is not None
     }
 
 
@@ -284,30 +286,24 @@ def _ratio(scope: Scope, rule: Rule) -> dict[str, Measured]:
 
 
 def _counts(scope: Scope, feed: Feed) -> dict[str, float]:
-    """Spans counted, or the increments of a counter: deltas summed, a cumulative series by its highest point."""
+    """Spans counted, or what a counter grew by, or the samples of a histogram."""
     if not feed.metric:
         rows = _run_query(scope, "kpi_spans", feed, value="duration", threshold=math.inf)
-        return {row["run"]: float(row["n"]) for row in rows}
-    starts: dict[tuple[str, str, int], float] = defaultdict(float)
-    for row in _run_query(scope, "kpi_points", feed, metric=feed.metric):
-        key = (row["run"], row["series"], row["start_ns"])
-        starts[key] = starts[key] + row["value"] if row["temporality"] == 1 else max(starts[key], row["value"])
+        return {row["run"]: float(row["counted"]) for row in rows}
     totals: dict[str, float] = defaultdict(float)
-    for (run, _, _), value in starts.items():
-        totals[run] += value
-    return dict(totals)
+    for row in _run_query(scope, "counter_growth", feed, metric=feed.metric):
+        totals[row["run"]] += row["grown"] or 0.0
+    if totals:
+        return dict(totals)
+    return {run: float(sum(point["n"] for point in points)) for run, points in _histograms(scope, feed).items()}
 
 
 def _histograms(scope: Scope, feed: Feed) -> dict[str, list[Row]]:
-    """Histogram points of both kinds by run; of a cumulative series only the last point of each start."""
-    kept: dict[tuple[str, str, str, int, int], Row] = {}
-    for query in ("kpi_histograms", "kpi_explicit_histograms"):
-        for row in _run_query(scope, query, feed, metric=feed.metric):
-            time = row["time_ns"] if row["temporality"] == 1 else 0
-            kept[query, row["run"], row["series"], row["start_ns"], time] = row
+    """What histograms of both kinds got within the window, by run."""
     found: dict[str, list[Row]] = defaultdict(list)
-    for row in kept.values():
-        if row["n"]:
+    for query in ("kpi_histograms", "kpi_explicit_histograms"):
+        points = _run_query(scope, query, feed, metric=feed.metric)
+        for row in cumulative.added(points, scope.data.since_ns):
             found[row["run"]].append(row)
     return dict(found)
 
@@ -347,11 +343,11 @@ def _quantile(points: list[Row], q: float, lows: list[float], highs: list[float]
     weights: dict[float, float] = defaultdict(float)
     weights[0.0] += zeros
     for index, n in buckets.items():
-        weights[2.0 ** ((index + 0.5) * 2.0**-scale)] += n
+        weights[cumulative.exponential_middle(index, scale)] += n
     for p in points:
         if "bounds" in p:
             for position, n in enumerate(p["bucket_counts"] or ()):
-                weights[_middle(position, p["bounds"] or ())] += n
+                weights[cumulative.explicit_middle(position, p["bounds"] or ())] += n
     rank = q * sum(weights.values())
     seen, value = 0.0, 0.0
     for middle in sorted(weights):
@@ -362,15 +358,6 @@ def _quantile(points: list[Row], q: float, lows: list[float], highs: list[float]
             value = middle
     value = max(value, min(lows)) if lows else value
     return min(value, max(highs)) if highs else value
-
-
-def _middle(position: int, bounds: Sequence[float]) -> float:
-    """A value for an explicit bucket: its middle; the open ends stand at half the first and at the last bound."""
-    if not bounds:
-        return 0.0
-    if position == 0:
-        return bounds[0] / 2 if bounds[0] > 0 else bounds[0]
-    return bounds[-1] if position >= len(bounds) else (bounds[position - 1] + bounds[position]) / 2
 
 
 def all_of(scopes: Sequence[Scope], rules: Sequence[Rule]) -> tuple[Kpi, ...]:

@@ -30,6 +30,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from hubscope.analytics.scope import Row, Scope
+from hubscope.semconv import HUB_CACHE_NAME, HUB_CACHE_RESULT, METRIC_CACHE_REQUESTS
 
 # An import shorter than this has no span, unless the application set another threshold.
 IMPORT_RECORDED_S: Final = 0.005
@@ -118,9 +119,11 @@ class CacheUse:
 
 def cache_use(scope: Scope) -> dict[tuple[str, str], CacheUse]:
     """(run, cache) -> use. The counter counts every look-up; the access log stands in where no counter came."""
-    counted: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
-    for row in scope.rows("cache_requests"):
-        counted[row["run"], row["cache"]][row["result"]] = float(row["requests"] or 0)
+    counted: dict[tuple[str, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for row in scope.rows("counter_growth", metric=METRIC_CACHE_REQUESTS):
+        attributes = row["attributes"]
+        key = (row["run"], attributes.get(HUB_CACHE_NAME, ""))
+        counted[key][attributes.get(HUB_CACHE_RESULT, "")] += float(row["grown"] or 0)
     found = {
         key: CacheUse(sum(results.values()), results.get("hit", 0.0))
         for key, results in counted.items()

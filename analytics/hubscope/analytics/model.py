@@ -56,9 +56,9 @@ class Window(_Json):
 
 @dataclasses.dataclass(frozen=True)
 class Run(_Json):
-    """One run of a service (`service.instance.id`): the unit of every statistic."""
+    """One run of a service: the unit of every statistic. An instance that ran two versions has two."""
 
-    id: str
+    id: str  # service.instance.id; '' where the service sends none
     service: str
     version: str | None
     start: str
@@ -70,7 +70,7 @@ class Run(_Json):
 class RunValue(_Json):
     """One point of a sparkline or trend: the value of one run, in the metric's unit."""
 
-    run: str
+    run: str  # Run.id
     version: str | None
     start: str
     value: float

@@ -33,7 +33,7 @@ from hubscope.analytics.model import (
     Window,
 )
 from hubscope.analytics.recommend import RECOMMENDERS, Case
-from hubscope.analytics.scope import Data, RunInfo, Scope, rfc3339, versions_of
+from hubscope.analytics.scope import Data, RunInfo, Scope, rfc3339
 from hubscope.analytics.statistics import EQUIVALENCE_MARGIN, MIN_RUNS
 from hubscope.analytics.traces import build_trace, shortened
 from hubscope.errors import ConfigError, LakeError
@@ -99,16 +99,21 @@ def compare(
     data = _data(os.fspath(lake), since, until, rules, memory_limit, threads)
     try:
         runs = data.runs(service)
+
+        def named(run: RunInfo) -> set[str]:
+            """What a group may call the run by. Its id says one version of an instance that has run several."""
+            return {run.version} if by == "version" else {run.instance, run.id}
+
         pairs = []
         old, new = (_wanted(group) for group in (before, after))
         for name in sorted({run.service for run in runs}):
             mine = [run for run in runs if run.service == name]
-            a = tuple(run for run in mine if (run.version if by == "version" else run.id) in old)
-            b = tuple(run for run in mine if (run.version if by == "version" else run.id) in new)
+            a = tuple(run for run in mine if named(run) & set(old))
+            b = tuple(run for run in mine if named(run) & set(new))
             if a and b:
                 pairs.append((Scope(data, name, ", ".join(old), a), Scope(data, name, ", ".join(new), b)))
         if not pairs:
-            known = sorted({run.version if by == "version" else run.id for run in runs} - {""})
+            known = sorted({run.version if by == "version" else run.instance or run.id for run in runs} - {""})
             raise LakeError(
                 f"no service of the lake has runs of both {', '.join(old)} and {', '.join(new)}",
                 f"the lake holds {by}s: {', '.join(known[:20]) or 'none'}",
@@ -162,10 +167,7 @@ def _report(location: str, data: Data, service: str | None, databases: tuple[Pat
             f"it holds: {', '.join(repr(name) for name in known)}" if known else "it holds no span in this window",
         )
     versions = {
-        name: [
-            Scope(data, name, version, members)
-            for version, members in versions_of(run for run in runs if run.service == name).items()
-        ]
+        name: [Scope(data, name, version, members) for version, members in data.versions(name).items()]
         for name in sorted({run.service for run in runs})
     }
     newest = [scopes[-1] for scopes in versions.values()]
@@ -360,8 +362,8 @@ def _not_judged(
         if not any(run.spans for scope in scopes for run in scope.runs):
             why = "only metrics of it were received; starts, queries and plugins are read from spans"
             found.append(NotJudged(f"causes in {name or 'the service without a name'}", why))
-        if any(run.id == "" for scope in scopes for run in scope.runs):
-            why = "some of what it sent carries no service.instance.id, so its runs cannot be told apart and are one"
+        if any(run.instance == "" for scope in scopes for run in scope.runs):
+            why = "some of what it sent carries no service.instance.id: the runs of a version cannot be told apart"
             found.append(NotJudged(f"runs of {name}", why))
         if len(scopes) < 2:
             found.append(NotJudged(f"versions of {name}", "only one version has run; a comparison needs two"))

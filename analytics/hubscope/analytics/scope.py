@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -47,9 +46,10 @@ class Spent:
 
 @dataclasses.dataclass(frozen=True)
 class RunInfo:
-    id: str
+    id: str  # of instance and version: `fetch.run_text`
     service: str
-    version: str  # '' where the resource names none
+    instance: str  # service.instance.id; '' where the resource names none
+    version: str  # likewise
     first_ns: int
     last_ns: int
     spans: int
@@ -60,7 +60,12 @@ class RunInfo:
 
     def to_model(self) -> Run:
         return Run(
-            self.id, self.service, self.version or None, rfc3339(self.first_ns), rfc3339(self.last_ns), self.spans
+            id=self.instance,
+            service=self.service,
+            version=self.version or None,
+            start=rfc3339(self.first_ns),
+            end=rfc3339(self.last_ns),
+            spans=self.spans,
         )
 
 
@@ -86,8 +91,23 @@ class Data:
         rows = self.rows("runs", service=wanted)
         known = {row["service"] for row in rows}
         rows = rows + [row for row in self.rows("runs_of_metrics", service=wanted) if row["service"] not in known]
-        runs = (RunInfo(r["run"], r["service"], r["version"], r["first_ns"], r["last_ns"], r["spans"]) for r in rows)
+        runs = (
+            RunInfo(r["run"], r["service"], r["instance"], r["version"], r["first_ns"], r["last_ns"], r["spans"])
+            for r in rows
+        )
         return tuple(sorted(runs, key=lambda r: (r.service, r.first_ns, r.id)))
+
+    def versions(self, service: str) -> dict[str, tuple[RunInfo, ...]]:
+        """The service's runs by version, the version first seen first: in the lake, whenever the window begins."""
+        groups: dict[str, list[RunInfo]] = {}
+        for run in self.runs(service):
+            groups.setdefault(run.version, []).append(run)
+        first_ns = {version: members[0].first_ns for version, members in groups.items()}
+        if len(groups) > 1:
+            for row in self.rows("versions_first_seen", service=service):
+                if row["version"] in first_ns:
+                    first_ns[row["version"]] = min(first_ns[row["version"]], row["first_ns"])
+        return {version: tuple(groups[version]) for version in sorted(groups, key=lambda v: (first_ns[v], v))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,14 +136,6 @@ class Scope:
     def spent(self, seconds: float) -> Spent:
         """`seconds` (not below 0) beside the time over which the group was observed."""
         return Spent(max(seconds, 0.0), self.observed_s)
-
-
-def versions_of(runs: Iterable[RunInfo]) -> dict[str, tuple[RunInfo, ...]]:
-    """Runs by version, the version first seen first."""
-    groups: dict[str, list[RunInfo]] = {}
-    for run in sorted(runs, key=lambda r: (r.first_ns, r.id)):
-        groups.setdefault(run.version, []).append(run)
-    return {version: tuple(members) for version, members in groups.items()}
 
 
 def rfc3339(ns: int) -> str:

@@ -41,7 +41,7 @@ def _over_runs(
     scope: Scope, metric: str, dimensions: Mapping[str, str], unit: str, values: Mapping[str, float]
 ) -> Trend:
     runs = [run for run in scope.runs if run.id in values]
-    points = tuple(RunValue(r.id, r.version or None, rfc3339(r.first_ns), values[r.id]) for r in runs)
+    points = tuple(RunValue(r.instance, r.version or None, rfc3339(r.first_ns), values[r.id]) for r in runs)
     named = {"service": scope.service, **dimensions}
     if len(runs) < MIN_POINTS:
         why = f"too few: {counted(len(runs), 'run')} of {scope.name or 'no version'}, {MIN_POINTS} are needed"
@@ -80,7 +80,7 @@ def _memory(scope: Scope) -> Trend | None:
         slopes[run] = slope
         growing += s > 0 and p <= 0.05 and slope >= MEMORY_FLOOR
     values = tuple(
-        RunValue(r.id, r.version or None, rfc3339(r.first_ns), slopes[r.id]) for r in scope.runs if r.id in slopes
+        RunValue(r.instance, r.version or None, rfc3339(r.first_ns), slopes[r.id]) for r in scope.runs if r.id in slopes
     )
     name, unit, n = "process.memory.growth", "By/h", len(slopes)
     if n < LEAK_RUNS:

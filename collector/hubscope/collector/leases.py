@@ -15,17 +15,17 @@ def living(state_dir: Path) -> list[int]:
         for path in (state_dir / "leases").iterdir():
             if not path.name.isdigit():
                 continue
-            if _is_alive(int(path.name), path):
+            if is_alive(int(path.name), path):
                 pids.append(int(path.name))
             else:
                 path.unlink(missing_ok=True)
     return sorted(pids)
 
 
-def _is_alive(pid: int, lease: Path) -> bool:
-    """Alive, and older than its lease: a pid that was given to another process since is not the holder's."""
+def is_alive(pid: int, written: Path) -> bool:
+    """Alive, and older than the file that names it: a pid that was given to another process since is not the one."""
     try:
         process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= lease.stat().st_mtime + 1.0
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= written.stat().st_mtime + 1.0
     except (psutil.Error, OSError):
         return False

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from hubscope.errors import ConfigError
+from hubscope.file_lock import try_lock
 
 
 @contextlib.contextmanager
@@ -27,7 +27,7 @@ def hold(path: Path, wait_s: float = 0.0) -> Iterator[None]:
         ) from error
     try:
         deadline_s = time.monotonic() + wait_s
-        while not _try_lock(fd):
+        while not try_lock(fd):
             if time.monotonic() >= deadline_s:
                 owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip() if os.name != "nt" else ""
                 raise ConfigError(
@@ -40,18 +40,3 @@ def hold(path: Path, wait_s: float = 0.0) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
-
-
-def _try_lock(fd: int) -> bool:
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

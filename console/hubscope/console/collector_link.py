@@ -8,11 +8,16 @@ import ssl
 import urllib.error
 import urllib.request
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from urllib.parse import quote
 
 from hubscope.collector.configuration.addresses import Address
 from hubscope.collector.configuration.values import is_loopback
+from hubscope.collector.log.wal import sealed_segments, segment_number
+
+LAKE: Final = "lake"  # the name of the lake's exporter, and of its cursor
 
 CONNECT_TIMEOUT_S = 0.5  # loopback answers in under a millisecond; half a second is a machine under load
 HEALTH_TIMEOUT_S = 2.0
@@ -85,14 +90,49 @@ def _access(state: Path | None) -> tuple[str, bool]:
 
 def recorded(state: Path) -> dict[str, Any] | None:
     """What the collector of this lake wrote about itself (`collector.json`), if its process is alive."""
-    import psutil
+    from hubscope.collector import leases
 
+    path = state / "collector.json"
     try:
-        found = json.loads((state / "collector.json").read_text("utf-8"))
+        found = json.loads(path.read_text("utf-8"))
         pid = int(found["pid"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return found if psutil.pid_exists(pid) else None
+    return found if leases.is_alive(pid, path) else None
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What the log holds that somebody has not got yet."""
+
+    lake: tuple[Path, ...]  # the sealed segments that are not in the lake
+    destinations: dict[str, int]  # of those behind: name -> segments not passed on
+
+
+def waiting(state: Path) -> Waiting:
+    """What waits in the log beside a lake, by the cursors of the exporters that its collector has or had."""
+    segments = sealed_segments(state / "wal")
+    try:
+        exporters = set(json.loads((state / "worker.json").read_text("utf-8"))["exporters"])
+    except (OSError, ValueError, KeyError, TypeError):
+        exporters = set()  # no worker has run yet
+    behind = {
+        name: sum(segment_number(path) > last for path in segments)
+        for name in sorted(exporters - {LAKE})
+        if (last := _cursor(state, name)) is not None
+    }
+    written = _cursor(state, LAKE) or 0
+    return Waiting(
+        tuple(path for path in segments if segment_number(path) > written), {name: n for name, n in behind.items() if n}
+    )
+
+
+def _cursor(state: Path, name: str) -> int | None:
+    """The number of the last segment that an exporter has; None where nothing says it."""
+    try:
+        return int((state / "cursors" / quote(name, safe="")).read_text("ascii"))
+    except (OSError, ValueError):
+        return None
 
 
 def is_healthy(answer: dict[str, Any] | None) -> bool:

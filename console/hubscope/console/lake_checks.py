@@ -12,6 +12,7 @@ from typing import Final
 from hubscope.collector.configuration import values
 from hubscope.collector.configuration.addresses import DEFAULT_GRPC, DEFAULT_HTTP, DEFAULT_TELEMETRY, Address
 from hubscope.collector.configuration.values import MIB_BYTES
+from hubscope.collector.log import dead_letter
 from hubscope.collector.private import open_to_others
 from hubscope.console.checks import FAIL, OK, WARN, Check
 from hubscope.console.collector_link import (
@@ -20,6 +21,7 @@ from hubscope.console.collector_link import (
     listening,
     owner,
     recorded,
+    waiting,
 )
 from hubscope.console.options import is_url, state_dir
 from hubscope.errors import HubscopeError
@@ -149,17 +151,25 @@ def backlog(lake: str) -> Iterator[Check]:
     state = state_dir(lake)
     if state is None or not (state / "wal").is_dir():
         return
-    segments = list((state / "wal").glob("*.wal"))
-    size_mib = sum(_size_bytes(path) for path in segments) / MIB_BYTES
+    found = waiting(state)
+    size_mib = sum(_size_bytes(path) for path in found.lake) / MIB_BYTES
     running = recorded(state) is not None
-    text = f"{len(segments)} segments, {size_mib:.1f} MiB wait to be written"
-    if segments and not running:
+    text = f"{_segments(len(found.lake))}, {size_mib:.1f} MiB wait to be written"
+    if found.lake and not running:
         yield Check("log", WARN, f"{text}, and no collector runs", f"hubscope collect --lake {lake} writes them")
-    elif len(segments) > BACKLOG_SEGMENTS:
-        remedy = f"see {state / 'collector.log'}: the disk, or a destination that refuses"
-        yield Check("log", WARN, f"{text}: the worker is behind", remedy)
+    elif len(found.lake) > BACKLOG_SEGMENTS:
+        yield Check(
+            "log", WARN, f"{text}: the worker is behind", f"see {state / 'collector.log'}: most likely the disk"
+        )
     else:
-        yield Check("log", OK, text if segments else "nothing waits to be written")
+        yield Check("log", OK, text if found.lake else "nothing waits to be written")
+    for name, segments in found.destinations.items():
+        text = f"{_segments(segments)} in the log wait for {name}"
+        if not running:
+            yield Check("forwarding", WARN, f"{text}, and no collector runs", "start the collector with its --forward")
+        elif segments > BACKLOG_SEGMENTS:
+            remedy = f"see {state / 'collector.log'}: the destination is away, or refuses"
+            yield Check("forwarding", WARN, f"{text}: the destination is behind", remedy)
 
 
 def dead_letters(lake: str) -> Iterator[Check]:
@@ -167,12 +177,16 @@ def dead_letters(lake: str) -> Iterator[Check]:
     state = state_dir(lake)
     if state is None or not (state / "dead-letter").is_dir():
         return
-    files = [path for path in (state / "dead-letter").iterdir() if path.is_file()]
-    if files:
-        detail = f"{len(files)} in {state / 'dead-letter'}, each with its reason beside it"
+    letters = dead_letter.count(state)
+    if letters:
+        detail = f"{letters} in {state / 'dead-letter'}, each with its reason beside it"
         yield Check("dead letters", WARN, detail, "read the reasons, mend the sender, then delete the files")
     else:
         yield Check("dead letters", OK, "none")
+
+
+def _segments(n: int) -> str:
+    return f"{n} segment{'s' * (n != 1)}"
 
 
 def _size_bytes(path: Path) -> int:

@@ -27,8 +27,8 @@ class Table:
 @dataclass(frozen=True)
 class Service:
     name: str
-    versions: tuple[str, ...]
-    runs: int
+    versions: tuple[str, ...]  # the first seen first
+    runs: int  # different pairs of instance and version
     spans: int
     newest: str | None
 
@@ -49,7 +49,8 @@ class Status:
     tables: tuple[Table, ...]
     services: tuple[Service, ...]
     collector: Collector | None
-    log_segments_waiting: int | None  # None where the log is not on this machine
+    log_segments_waiting: int | None  # not in the lake yet; None where the log is not on this machine
+    forwards_waiting: dict[str, int]  # destination -> segments not passed on; those that have everything are left out
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -74,8 +75,16 @@ def read(lake: str) -> Status:
             files, size_bytes = len(sizes), sum(sizes)
         tables.append(Table(name, rows, files, size_bytes, _rfc3339(oldest), _rfc3339(newest)))
     state = state_dir(lake)
-    waiting = len(list((state / "wal").glob("*.wal"))) if state is not None and state.is_dir() else None
-    return Status(lake, LAKE_VERSION, tuple(tables), _services(connection), _collector(lake), waiting)
+    found = collector_link.waiting(state) if state is not None and state.is_dir() else None
+    return Status(
+        lake=lake,
+        lake_version=LAKE_VERSION,
+        tables=tuple(tables),
+        services=_services(connection),
+        collector=_collector(lake),
+        log_segments_waiting=len(found.lake) if found is not None else None,
+        forwards_waiting=found.destinations if found is not None else {},
+    )
 
 
 def _services(connection: duckdb.DuckDBPyConnection) -> tuple[Service, ...]:
@@ -84,9 +93,13 @@ def _services(connection: duckdb.DuckDBPyConnection) -> tuple[Service, ...]:
     rows = fetch(
         connection,
         """
-        SELECT ServiceName, list_sort(list(DISTINCT ServiceVersion) FILTER (ServiceVersion IS NOT NULL)),
-            count(DISTINCT ServiceInstanceId), count(*), max(Timestamp)
-        FROM otel_traces GROUP BY ServiceName ORDER BY ServiceName
+        SELECT service, list(version ORDER BY first_seen, version) FILTER (version IS NOT NULL),
+            sum(runs), sum(spans), max(newest)
+        FROM (
+            SELECT ServiceName AS service, ServiceVersion AS version, min(Timestamp) AS first_seen,
+                count(DISTINCT coalesce(ServiceInstanceId, '')) AS runs, count(*) AS spans, max(Timestamp) AS newest
+            FROM otel_traces GROUP BY ServiceName, ServiceVersion
+        ) GROUP BY service ORDER BY service
         """,
     )[1]
     return tuple(Service(r[0], tuple(r[1] or ()), r[2], r[3], _rfc3339(r[4])) for r in rows)

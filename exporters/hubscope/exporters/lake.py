@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction
@@ -26,6 +26,7 @@ from deltalake.transaction import AddAction
 from hubscope.errors import LakeError, PermanentError, RetryableError
 from hubscope.exporters.base import RecordLike
 from hubscope.exporters.lake_files import STATISTICS, Storage, write_rows
+from hubscope.exporters.lake_policy import LakePolicy
 from hubscope.exporters.lake_upkeep import Upkeep
 from hubscope.lake_schema import LAKE_VERSION, LAKE_VERSION_KEY, PARTITION, SCHEMAS, check_version
 from hubscope.processors.batch import Batch
@@ -64,6 +65,7 @@ class LakeExporter:
         application: str = COLLECTOR_APPLICATION,
         storage_options: Mapping[str, str] | None = None,
         upkeep: bool = True,
+        policy: LakePolicy | None = None,  # what it keeps, and where; None keeps everything
     ) -> None:
         self.lake = lake.rstrip("/") if "://" in lake else str(Path(lake).absolute())
         self.application = application
@@ -72,12 +74,14 @@ class LakeExporter:
         self._tables: dict[str, DeltaTable] = {}
         self._versions: dict[str, int] = {}  # of each open table; asking costs a read of the log, 10 ms
         self._stores: dict[str, Storage] = {}
-        self._upkeep = Upkeep(self.lake, self._storage_options) if upkeep else None
+        self._upkeep: Upkeep | None = None
         try:
             for name in SCHEMAS:
                 self._open(name)
         except RetryableError as error:
             raise LakeError(error.message, error.remedy) from error
+        if upkeep:
+            self._upkeep = Upkeep(self.lake, self._storage_options, policy)
 
     def export(self, batch: Batch, records: Sequence[RecordLike] = ()) -> None:
         """Append what arrived and what was derived; a table that has the segment already is left as it is.
@@ -100,6 +104,10 @@ class LakeExporter:
     def await_upkeep(self, timeout_s: float) -> bool:
         """Whether the merges that are due were done within `timeout_s`."""
         return self._upkeep is None or self._upkeep.wait(timeout_s)
+
+    def upkeep_status(self) -> dict[str, Any]:
+        """What was dropped and why, whether the disk is low, and the tables' sizes (`Upkeep.status`)."""
+        return self._upkeep.status() if self._upkeep else {}
 
     def close(self) -> None:
         """Let go of the tables; a merge that is going on is given up."""
@@ -133,8 +141,12 @@ class LakeExporter:
                 return
             table, storage = self._open(name), self._stores[name]
             actions = write_rows(storage, name, rows, batch.received_unix_nano, COMPRESSION_LEVEL)
+            before = table.version()
             self._commit(table, actions, segment)
-            storage.sync_commit(table.version())
+            # deltalake leaves the table where it stood before the commit, and the next one would then be refused for
+            # meeting this one's application transaction.
+            table.update_incremental()
+            storage.sync_commits(before + 1, table.version())
         except (SchemaMismatchError, DeltaProtocolError, pa.ArrowException, ValueError, TypeError) as error:
             self._forget(name)
             raise PermanentError(f"{self.lake}/{name}: the rows were refused: {_first_line(error)}") from error

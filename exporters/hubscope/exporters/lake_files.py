@@ -11,10 +11,9 @@ import os
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import quote, unquote, urlsplit
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,6 +22,7 @@ import pyarrow.parquet as pq
 from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import AddAction
 
+from hubscope.lake_paths import is_elsewhere, local_path, local_root, split
 from hubscope.lake_schema import PARTITION, SCHEMAS
 
 # DuckDB reads a row group a thread, 60 vectors of 2,048 rows being what it writes itself; 40 MB of spans in memory.
@@ -44,25 +44,40 @@ _MAX_STATISTIC_BYTES: Final = 256
 _SORTED_BY: Final = ("ServiceName", "MetricName", "TimestampUnixNano", "TimeUnixNano")
 
 
+class Listed(NamedTuple):
+    """A file that is there, whether a log names it or not."""
+
+    path: str  # as a log names it
+    size_bytes: int
+    written_unix_s: float  # 0.0 where the store does not say
+
+
 class Storage:
-    """Where one table's files are: a local folder, whose files can be made durable, or an object store."""
+    """Where one table's files are: a local folder, whose files can be made durable, or an object store.
+
+    Paths are those of the table's log, not percent-encoded: below the table's folder, or a whole URL for a file that
+    stands elsewhere.
+    """
 
     def __init__(self, table_uri: str, storage_options: Mapping[str, str] | None = None) -> None:
         self.root = local_root(table_uri)
+        self._storage_options = dict(storage_options or {})
         self._store: pafs.FileSystem | None = None
+        self._elsewhere: dict[str, Storage] = {}
         if self.root is None:
-            self._store = pafs.PyFileSystem(DeltaStorageHandler(table_uri, dict(storage_options or {})))
+            self._store = pafs.PyFileSystem(DeltaStorageHandler(table_uri, self._storage_options))
 
     @contextmanager
     def writing(self, path: str) -> Iterator[Any]:
         """A file to write; on leaving it is whole and, in a local folder, on the disk. Gone where the block raises."""
+        storage, below = self._at(path)
         try:
-            if self.root is None:
-                assert self._store is not None
-                with self._store.open_output_stream(path) as stream:
+            if storage.root is None:
+                assert storage._store is not None
+                with storage._store.open_output_stream(below) as stream:
                     yield stream
                 return
-            place = self.root / path
+            place = storage.root / below
             place.parent.mkdir(parents=True, exist_ok=True)
             with open(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 yield file
@@ -74,38 +89,79 @@ class Storage:
             raise
 
     def reading(self, path: str) -> Any:
-        """A file of the table to read at random; `path` as it stands in the log's snapshot, not percent-encoded."""
-        if self.root is None:
-            assert self._store is not None
-            return self._store.open_input_file(path)
-        return pa.memory_map(str(self.root / path))
+        """A file of the table to read at random."""
+        storage, below = self._at(path)
+        if storage.root is None:
+            assert storage._store is not None
+            return storage._store.open_input_file(below)
+        return pa.memory_map(str(storage.root / below))
 
     def size_bytes(self, path: str) -> int:
-        if self.root is None:
-            assert self._store is not None
-            return int(self._store.get_file_info(path).size)
-        return (self.root / path).stat().st_size
+        storage, below = self._at(path)
+        if storage.root is None:
+            assert storage._store is not None
+            return int(storage._store.get_file_info(below).size)
+        return (storage.root / below).stat().st_size
 
-    def discard(self, path: str) -> None:
-        """Remove a file that no commit names. Vacuum takes one that cannot be removed now."""
+    def discard(self, path: str) -> bool:
+        """Remove a file that no commit names, and whether it is gone. Vacuum takes one that cannot be removed now."""
+        storage, below = self._at(path)
         try:
-            if self.root is None:
-                assert self._store is not None
-                self._store.delete_file(path)
+            if storage.root is None:
+                assert storage._store is not None
+                storage._store.delete_file(below)
             else:
-                (self.root / path).unlink(missing_ok=True)
+                (storage.root / below).unlink(missing_ok=True)
         except OSError:
-            return
+            return False
+        return True
 
-    def sync_commit(self, version: int) -> None:
-        """Force a commit of a local table to the disk: delta-rs leaves it to the operating system.
+    def listing(self, base: str = "") -> list[Listed]:
+        """The Parquet files of the table's folder, or of the folder `base` elsewhere."""
+        storage = self._folder(base) if base else self
+        prefix = f"{base}/" if base else ""
+        if storage.root is not None:
+            found = []
+            for folder in storage.root.glob(f"{PARTITION}=*"):
+                for place in folder.glob("*.parquet"):
+                    with suppress(FileNotFoundError):
+                        stat = place.stat()
+                        path = f"{prefix}{folder.name}/{place.name}"
+                        found.append(Listed(path, stat.st_size, stat.st_mtime))
+            return found
+        assert storage._store is not None
+        infos = storage._store.get_file_info(pafs.FileSelector("", allow_not_found=True, recursive=True))
+        return [
+            Listed(f"{prefix}{info.path}", int(info.size or 0), (info.mtime_ns or 0) / 1e9)
+            for info in infos
+            if info.path.startswith(f"{PARTITION}=") and info.path.endswith(".parquet")
+        ]
 
-        The log's segment is deleted after this, so a loss of power must not take the rows with it.
+    def _at(self, path: str) -> tuple[Storage, str]:
+        if not is_elsewhere(path):
+            return self, path
+        base, below = split(path)
+        return self._folder(base), below
+
+    def _folder(self, base: str) -> Storage:
+        if base not in self._elsewhere:
+            folder = local_path(base)
+            self._elsewhere[base] = Storage(base if folder is None else str(folder), self._storage_options)
+        return self._elsewhere[base]
+
+    def sync_commits(self, first: int, last: int) -> None:
+        """Force commits of a local table to the disk: delta-rs leaves them to the operating system.
+
+        The log's segment is deleted after this, so a loss of power must not take the rows with it. What is gone of them
+        already stands in a checkpoint.
         """
-        if self.root is not None:
-            commit = self.root / "_delta_log" / f"{version:020d}.json"
-            sync_folder(commit)
-            sync_folder(commit.parent)
+        if self.root is None:
+            return
+        log = self.root / "_delta_log"
+        for version in range(first, last + 1):
+            with suppress(FileNotFoundError):
+                sync_folder(log / f"{version:020d}.json")
+        sync_folder(log)
 
 
 def write_rows(
@@ -128,7 +184,7 @@ def write_rows(
             actions.append(write_file(storage, name, day.isoformat(), parts, compression_level))
     except BaseException:
         for action in actions:
-            storage.discard(unquote(action.path))
+            storage.discard(action.path)
         raise
     return actions
 
@@ -140,13 +196,17 @@ def write_file(
     parts: Iterable[pa.Table],
     compression_level: int,
     *,
+    folder: str = "",
+    prefix: str = "part-",
     data_change: bool = True,
 ) -> AddAction:
     """Write one file of one day, `parts` one after the other, without the partition column.
 
-    `data_change` False says that the rows stood in the table before, in other files.
+    `folder` is where a file goes that does not stand in the table's own. `data_change` False says that the rows stood
+    in the table before, in other files.
     """
-    path = f"{PARTITION}={day}/part-{uuid.uuid4().hex}.zstd.parquet"
+    path = f"{PARTITION}={day}/{prefix}{uuid.uuid4().hex}.zstd.parquet"
+    path = f"{folder}/{path}" if folder else path
     statistics = _Statistics()
     with storage.writing(path) as file:
         writer: pq.ParquetWriter | None = None
@@ -160,7 +220,7 @@ def write_file(
             if writer is not None:
                 writer.close()
     return AddAction(
-        path=quote(path, safe="/=-."),
+        path=path,
         size=storage.size_bytes(path),
         partition_values={PARTITION: day},
         modification_time=time.time_ns() // 1_000_000,
@@ -191,13 +251,6 @@ def in_order(rows: pa.Table) -> pa.Table:
 def text_leaves(name: str) -> list[str]:
     """Paths of the text columns inside a file of the table, which are read as dictionaries where memory counts."""
     return [path for path, kind in _leaves_of(name) if pa.types.is_string(kind) and path not in _RANDOM]
-
-
-def local_root(uri: str) -> Path | None:
-    """The folder of a local table's URI, None for an object store."""
-    if uri.startswith("file://"):
-        return Path(unquote(urlsplit(uri).path))
-    return None if "://" in uri else Path(uri)
 
 
 def sync_folder(path: Path) -> None:

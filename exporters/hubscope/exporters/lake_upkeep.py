@@ -1,70 +1,80 @@
-"""Keeping the number of the lake's files down: small files of one day are merged into sorted ones.
+"""What the lake needs as time goes: merges, the cold tier, retention, room on the disk, vacuum.
 
 A thread of its own: a merge of 1.4 million spans takes 6 s, and what arrives meanwhile must be queryable within 2 s.
-A merge reads and writes a row group at a time, so its memory does not depend on how much it merges. It is one Delta
-commit that removes the old files and adds the new one; appends never conflict with it. Two sizes, as in a
-log-structured merge tree, so that a byte is rewritten about twice.
+Everything it does to a table is a Delta commit that takes files out and puts files in; appends never conflict with it.
 """
 
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
-from urllib.parse import unquote
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from deltalake import DeltaTable
-from deltalake.exceptions import CommitFailedError, DeltaError
-from deltalake.transaction import RemoveAction
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from hubscope.exporters.lake_files import ROW_GROUP_ROWS, Storage, in_order, text_leaves, write_file
-from hubscope.lake_schema import PARTITION, SCHEMAS
+from hubscope.exporters import lake_cold
+from hubscope.exporters.lake_files import Storage
+from hubscope.exporters.lake_merge import Stopped, merge, merges, replace
+from hubscope.exporters.lake_policy import LakePolicy
+from hubscope.exporters.lake_retention import Snapshot, days_beyond, first_day_kept, past, sizes_of_days
+from hubscope.exporters.lake_vacuum import Vacuum
+from hubscope.lake_paths import DataFile, cold_base, files_of, is_elsewhere, split
+from hubscope.lake_schema import SCHEMAS
 
 COMMITS_BETWEEN: Final = 64  # looking at the files costs 1 ms; with two commits a second, every half minute
-SMALL_BYTES: Final = 4 << 20
-LARGE_BYTES: Final = 128 << 20  # what DuckDB and Spark read well: 100 MB to 1 GB
-FILES_BEFORE_MERGE: Final = 32
+KEEP_EVERY_S: Final = 60.0
+ROOM_EVERY_S: Final = 5.0  # a disk fills at 100 MB/s: the watermark is 512 MiB
 VACUUM_EVERY_S: Final = 600.0
-# A reader that took a snapshot may read the files of it for this long after they were replaced.
-VACUUM_RETENTION_HOURS: Final = 1
-COMPRESSION_LEVEL: Final = 1
-# Sorting holds a row group three times. Of spans this is 75,000 rows; with 122,880, whatever they are, merging a day's
-# exponential histograms took 300 MiB.
-ROW_GROUP_BYTES: Final = 24 << 20
+AGE: Final = "age"
+SIZE: Final = "size"
+DISK: Final = "disk"
+# Beside what a merge writes: the log's commits of every table must still go in.
+_SPARE_BYTES: Final = 64 << 20
+_ROLLUPS: Final = frozenset(name for name in SCHEMAS if name.startswith("hub_rollup"))
 
 _log = logging.getLogger(__name__)
 
 
-class DataFile(NamedTuple):
-    """One file of a snapshot."""
-
-    path: str
-    size_bytes: int
-    rows: int
-    day: str
-    earliest: Any  # of its rows' times; files without one come first
-
-
-class Stopped(Exception):
-    """The exporter closes: what a merge has written so far is thrown away."""
-
-
 class Upkeep:
-    """Merges and vacuum of one lake's tables. `after_commit` from the thread that commits; the rest is its own."""
+    """The upkeep of one lake. `after_commit` and `status` from any thread; the rest is the thread's own.
 
-    def __init__(self, lake: str, storage_options: Mapping[str, str]) -> None:
+    Without a policy (an import) only merges and vacuum are done, every COMMITS_BETWEEN commits.
+    """
+
+    def __init__(
+        self,
+        lake: str,
+        storage_options: Mapping[str, str],
+        policy: LakePolicy | None = None,
+        now_unix_s: Callable[[], float] = time.time,
+    ) -> None:
         self._lake = lake
         self._storage_options = dict(storage_options)
+        self._policy = policy or LakePolicy(min_free_disk_bytes=0)
+        self._now_unix_s = now_unix_s
         self._commits: dict[str, int] = {}
+        self._tables: dict[str, DeltaTable] = {}
+        self._storages: dict[str, Storage] = {}
+        self._vacuum = Vacuum(lake)
         self._vacuumed_s: dict[str, float] = {}
+        self._kept_s = 0.0
         self._due: dict[str, None] = {}  # names of tables, in the order they came due
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._dropped: Counter[tuple[str, str]] = Counter()  # (reason, what) since this process began
+        self._last_drop = ""
+        self._low_disk = ""
+        self._sizes: dict[str, dict[str, int]] = {}
+        if policy is not None:
+            self._start()
 
     def after_commit(self, name: str) -> None:
         """Count a commit; every COMMITS_BETWEEN the table is looked at."""
@@ -75,11 +85,10 @@ class Upkeep:
             self._due[name] = None
             self._changed.notify()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="lake-upkeep", daemon=True)
-                self._thread.start()
+                self._start()
 
     def close(self) -> None:
-        """Give up a merge that is going on, and end."""
+        """Give up what is going on, and end."""
         self._stopping.set()
         with self._changed:
             self._changed.notify()
@@ -91,132 +100,211 @@ class Upkeep:
         with self._changed:
             return self._changed.wait_for(lambda: not self._due, timeout_s)
 
+    def status(self) -> dict[str, Any]:
+        """What was dropped since the process began and why, whether the disk is low, and each table's size."""
+        reasons = {reason for reason, _ in self._dropped}
+        return {
+            "tables": dict(self._sizes),
+            "dropped": {r: {what: self._dropped[r, what] for what in ("rows", "size_bytes")} for r in sorted(reasons)},
+            "last_drop": self._last_drop,
+            "low_disk": self._low_disk,
+        }
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="lake-upkeep", daemon=True)
+        self._thread.start()
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             with self._changed:
-                self._changed.wait_for(lambda: self._due or self._stopping.is_set())
+                self._changed.wait_for(lambda: self._due or self._stopping.is_set(), ROOM_EVERY_S)
                 name = next(iter(self._due), None)
-            if name is None or self._stopping.is_set():
+            if self._stopping.is_set():
                 return
             try:
-                table = DeltaTable(f"{self._lake}/{name}", storage_options=self._storage_options)
-                self._merge(name, table)
-                self._vacuum(name, table)
+                self._guarded("room", self.make_room)
+                if name is not None:
+                    self._guarded(name, lambda name=name: self.merge(name))  # type: ignore[misc]
+                if time.monotonic() - self._kept_s >= KEEP_EVERY_S:
+                    self._kept_s = time.monotonic()
+                    self.keep()
             except Stopped:
                 return
-            except (OSError, DeltaError, pa.ArrowException) as error:  # the rows are safe without it
-                _log.warning("%s: compaction will be tried again: %s", name, error)
             with self._changed:
-                del self._due[name]
+                if name is not None:
+                    self._due.pop(name, None)
                 self._changed.notify_all()
 
-    def _merge(self, name: str, table: DeltaTable) -> None:
-        storage = Storage(table.table_uri, self._storage_options)
-        for files in merges(files_of(table)):
-            merge(name, table, storage, files, self._stopping)
+    def _guarded(self, what: str, do: Callable[[], None]) -> None:
+        """Whatever fails is tried again later: the rows are safe without it."""
+        try:
+            do()
+        except (OSError, DeltaError, pa.ArrowException) as error:
+            self._tables.clear()
+            _log.warning(
+                "%s: upkeep will be tried again: %s", what, str(error).splitlines()[0] if str(error) else error
+            )
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # delta-rs', on a full disk; it is no Exception
+                raise
+            self._tables.clear()
+            _log.warning("%s: upkeep will be tried again: %s", what, error)
 
-    def _vacuum(self, name: str, table: DeltaTable) -> None:
+    def merge(self, name: str) -> None:
+        """Merge the table's small files where there are many, and vacuum it when that is due."""
+        table = self._open(name)
+        if table is None:
+            return
+        for files in merges(files_of(table)):
+            if self._has_room(files):
+                merge(name, table, self._storage(name, table), files, self._stopping)
+        self._clean(name, self._policy.reader_grace_s)
+
+    def keep(self) -> None:
+        """Retention by age and size, then the cold tier, vacuum, and what `status` says of the tables."""
+        policy, now_unix_s = self._policy, self._now_unix_s()
+        self._guarded("retention", lambda: self._retain(now_unix_s))
+        if policy.cold_after_s:
+            before = first_day_kept(now_unix_s, policy.cold_after_s)
+            for name in SCHEMAS:
+                self._guarded(name, lambda name=name: self._cool(name, before, now_unix_s))  # type: ignore[misc]
+        for name in SCHEMAS:
+            self._guarded(name, lambda name=name: self._clean(name, policy.reader_grace_s))  # type: ignore[misc]
+        self._guarded("sizes", self._measure)
+
+    def _retain(self, now_unix_s: float) -> None:
+        policy = self._policy
+        for name in SCHEMAS:
+            age_s = policy.rollup_retention_s if name in _ROLLUPS else policy.retention_s
+            table = self._open(name) if age_s else None
+            files = past(files_of(table), now_unix_s, age_s) if table is not None else []
+            if table is not None and files:
+                self._drop(name, table, files, AGE)
+        if policy.max_size_bytes:
+            snapshot = self._snapshot()
+            for day in days_beyond(snapshot, _others(), policy.max_size_bytes):
+                self._drop_day(snapshot, day, SIZE)
+
+    def _cool(self, name: str, before_day: str, now_unix_s: float) -> None:
+        table = self._open(name)
+        if table is None:
+            return
+        base = cold_base(self._policy.cold_url, name)
+        for files in lake_cold.due(files_of(table), before_day, int(now_unix_s * 1000)):
+            if base or self._has_room(files):
+                lake_cold.move(name, table, self._storage(name, table), files, base, self._stopping)
+
+    def make_room(self) -> None:
+        """Where the disk is nearly full: first what only readers without a lease are waited for, then the oldest days.
+
+        Nothing is dropped where all that may go would not be enough: then it is not the lake that fills the disk.
+        """
+        wanted_bytes = self._policy.min_free_disk_bytes
+        free_bytes = self._free_bytes()
+        if not wanted_bytes or free_bytes is None or free_bytes >= wanted_bytes:
+            self._low_disk = ""
+            return
+        for name in SCHEMAS:
+            self._clean(name, 0.0, now=True)
+        free_bytes = self._free_bytes() or 0
+        snapshot = self._snapshot()
+        sizes = sizes_of_days(snapshot, _others(), local=True)
+        days = sorted(sizes)[:-1]
+        if free_bytes < wanted_bytes and free_bytes + sum(sizes[day] for day in days) < wanted_bytes:
+            said = f"{free_bytes >> 20} MiB left on the lake's disk; dropping all days but the newest frees too little"
+        elif free_bytes < wanted_bytes:
+            said = f"the lake's disk had {free_bytes >> 20} MiB left: the oldest days were dropped"
+            for day in days:
+                if free_bytes >= wanted_bytes:
+                    break
+                if sizes[day]:
+                    self._drop_day(snapshot, day, DISK)
+                    for name in SCHEMAS:
+                        self._clean(name, 0.0, now=True)
+                    free_bytes = self._free_bytes() or 0
+        else:
+            said = "the lake's disk is nearly full; files that were replaced made room"
+        if said != self._low_disk:
+            _log.warning("%s", said)
+        self._low_disk = said
+
+    def _drop_day(self, snapshot: Snapshot, day: str, reason: str) -> None:
+        for name in _others():
+            files = [file for file in snapshot.get(name, ()) if file.day == day]
+            table = self._open(name) if files else None
+            if table is not None:
+                still = {file.path for file in files_of(table)}
+                self._drop(name, table, [file for file in files if file.path in still], reason)
+
+    def _drop(self, name: str, table: DeltaTable, files: list[DataFile], reason: str) -> None:
+        if not files:
+            return
+        replace(table, self._storage(name, table), files, [], gone=True)
+        rows, size_bytes = sum(file.rows for file in files), sum(file.size_bytes for file in files)
+        self._dropped[reason, "rows"] += rows
+        self._dropped[reason, "size_bytes"] += size_bytes
+        days = sorted({file.day for file in files})
+        span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+        why = {AGE: "past its retention", SIZE: "over the lake's size", DISK: "the disk is nearly full"}[reason]
+        self._last_drop = f"{name} of {span}: {rows:,} rows, {size_bytes / 2**20:.1f} MiB ({why})"
+        _log.warning("dropped %s", self._last_drop)
+
+    def _clean(self, name: str, grace_s: float, *, now: bool = False) -> None:
         now_s = time.monotonic()
-        if now_s - self._vacuumed_s.setdefault(name, now_s) < VACUUM_EVERY_S:
+        if not now and now_s - self._vacuumed_s.setdefault(name, now_s) < VACUUM_EVERY_S:
             return
         self._vacuumed_s[name] = now_s
-        table.vacuum(VACUUM_RETENTION_HOURS, dry_run=False, enforce_retention_duration=False)
+        table = self._open(name)
+        if table is None:
+            return
+        bases = {split(file.path)[0] for file in files_of(table) if is_elsewhere(file.path)}
+        if self._policy.cold_url:
+            bases.add(cold_base(self._policy.cold_url, name))
+        self._vacuum(name, table, self._storage(name, table), sorted(bases), grace_s)
+
+    def _measure(self) -> None:
+        sizes: dict[str, dict[str, int]] = {}
+        for name, files in self._snapshot().items():
+            cold = [file for file in files if file.is_cold]
+            sizes[name] = {
+                "files": len(files),
+                "size_bytes": sum(file.size_bytes for file in files),
+                "cold_size_bytes": sum(file.size_bytes for file in cold),
+            }
+        self._sizes = sizes
+
+    def _snapshot(self) -> dict[str, list[DataFile]]:
+        tables = {name: self._open(name) for name in SCHEMAS}
+        return {name: files_of(table) for name, table in tables.items() if table is not None}
+
+    def _open(self, name: str) -> DeltaTable | None:
+        """The table at its newest version."""
+        table = self._tables.get(name)
+        if table is not None:
+            table.update_incremental()
+            return table
+        try:
+            table = self._tables[name] = DeltaTable(f"{self._lake}/{name}", storage_options=self._storage_options)
+        except TableNotFoundError:
+            return None
+        return table
+
+    def _storage(self, name: str, table: DeltaTable) -> Storage:
+        if name not in self._storages:
+            self._storages[name] = Storage(table.table_uri, self._storage_options)
+        return self._storages[name]
+
+    def _has_room(self, files: Iterable[DataFile]) -> bool:
+        """Whether the disk takes a copy of the files, and the logs' commits after it."""
+        free_bytes = self._free_bytes()
+        needed_bytes = sum(file.size_bytes for file in files) + _SPARE_BYTES + self._policy.min_free_disk_bytes
+        return free_bytes is None or free_bytes > needed_bytes
+
+    def _free_bytes(self) -> int | None:
+        if "://" in self._lake or not Path(self._lake).is_dir():
+            return None
+        return shutil.disk_usage(self._lake).free
 
 
-def files_of(table: DeltaTable) -> list[DataFile]:
-    """The files of a table's snapshot, oldest rows first."""
-    actions = pa.table(table.get_add_actions(flatten=True))
-    time_column = next((c for c in ("min.Timestamp", "min.TimeUnix") if c in actions.column_names), None)
-    earliest = actions[time_column].to_pylist() if time_column else [None] * actions.num_rows
-    columns = (actions[c].to_pylist() for c in ("path", "size_bytes", "num_records", f"partition.{PARTITION}"))
-    found = [
-        DataFile(path, size, rows or 0, str(day), first)
-        for path, size, rows, day, first in zip(*columns, earliest, strict=True)
-    ]
-    return sorted(found, key=lambda file: (file.day, file.earliest is not None, file.earliest, file.path))
-
-
-def merges(files: Sequence[DataFile]) -> list[list[DataFile]]:
-    """Which files are to become one: of one day, FILES_BEFORE_MERGE or more of like size, up to LARGE_BYTES."""
-    chosen: list[list[DataFile]] = []
-    for day in dict.fromkeys(file.day for file in files):
-        of_day = [file for file in files if file.day == day]
-        small = [file for file in of_day if file.size_bytes < SMALL_BYTES]
-        medium = [file for file in of_day if SMALL_BYTES <= file.size_bytes < LARGE_BYTES // 2]
-        for alike in (small, medium):
-            if len(alike) >= FILES_BEFORE_MERGE:
-                chosen += _up_to(LARGE_BYTES, alike)
-    return chosen
-
-
-def _up_to(limit_bytes: int, files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
-    group: list[DataFile] = []
-    size_bytes = 0
-    for file in files:
-        if group and size_bytes + file.size_bytes > limit_bytes:
-            if len(group) > 1:
-                yield group
-            group, size_bytes = [], 0
-        group.append(file)
-        size_bytes += file.size_bytes
-    if len(group) > 1:
-        yield group
-
-
-def merge(name: str, table: DeltaTable, storage: Storage, files: Sequence[DataFile], stopping: threading.Event) -> None:
-    """Replace files of one day by one with the same rows, in one commit. Raises Stopped where `stopping` is set."""
-    parts = _row_groups(name, storage, files, stopping)
-    added = write_file(storage, name, files[0].day, parts, COMPRESSION_LEVEL, data_change=False)
-    removed = [
-        RemoveAction(
-            path=file.path,
-            deletion_timestamp=time.time_ns() // 1_000_000,
-            data_change=False,
-            partition_values={PARTITION: file.day},
-            size=file.size_bytes,
-        )
-        for file in files
-    ]
-    try:
-        table.create_write_transaction([added, *removed], "append", table.schema(), [PARTITION])
-    except CommitFailedError:  # another collector merged the same files; any other error may come after the commit
-        storage.discard(unquote(added.path))
-        raise
-    storage.sync_commit(table.version())
-
-
-def _row_groups(
-    name: str, storage: Storage, files: Sequence[DataFile], stopping: threading.Event
-) -> Iterator[pa.Table]:
-    """The files' rows a row group at a time, sorted within it; files come by time, so groups do nearly as well."""
-    waiting: list[pa.Table] = []
-    for file in files:
-        for part in _read(name, storage, file.path):
-            if stopping.is_set():
-                raise Stopped
-            waiting.append(part)
-            if sum(p.num_rows for p in waiting) >= ROW_GROUP_ROWS or sum(p.nbytes for p in waiting) >= ROW_GROUP_BYTES:
-                yield _sorted(waiting)
-    if waiting:
-        yield _sorted(waiting)
-
-
-def _sorted(parts: list[pa.Table]) -> pa.Table:
-    """All the parts' rows in order. Takes them out of the list, so that each copy made on the way is the only one."""
-    rows = pa.concat_tables(parts)
-    parts.clear()
-    rows = rows.unify_dictionaries()
-    rows = rows.combine_chunks()
-    return in_order(rows)
-
-
-def _read(name: str, storage: Storage, path: str) -> Iterator[pa.Table]:
-    """The row groups of a file in the lake's schema; a column that it was written without is null."""
-    with pq.ParquetFile(storage.reading(path), read_dictionary=text_leaves(name)) as file:
-        schema = file.schema_arrow
-        for index in range(file.num_row_groups):
-            rows = file.read_row_group(index, use_threads=False)
-            for field in SCHEMAS[name]:
-                if field.name != PARTITION and field.name not in schema.names:
-                    rows = rows.append_column(field.name, pa.nulls(rows.num_rows, field.type))
-            yield rows.select([field.name for field in SCHEMAS[name] if field.name != PARTITION])
+def _others() -> list[str]:
+    return [name for name in SCHEMAS if name not in _ROLLUPS]

@@ -3,6 +3,8 @@ where no event came (an application that sent no logs)."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any, Final
 
 from hubscope.analytics.findings import (
@@ -21,6 +23,7 @@ from hubscope.analytics.findings import (
 from hubscope.analytics.model import Bottleneck, Checked
 from hubscope.analytics.scope import Row, Scope
 from hubscope.processors.rules import Quota
+from hubscope.semconv import HUB_PLUGIN_ID, HUB_QUOTA_RESOURCE, METRIC_QUOTA_VIOLATIONS
 
 NAME: Final = "plugin_over_quota"
 
@@ -33,9 +36,10 @@ def execution_quota(scope: Scope, row: Row) -> Quota | None:
 
 def detect(scope: Scope) -> Outcome:
     calls = grouped(scope.rows("plugin_calls"), "plugin")
+    counts = _counted(scope)
     breaches: dict[str, list[dict[str, Any]]] = {}
     for (plugin,), group in grouped(scope.rows("quota_violations"), "plugin").items():
-        breaches[plugin] = [_from_events(plugin, rows) for rows in grouped(group, "resource").values()]
+        breaches[plugin] = [_from_events(rows, counts) for rows in grouped(group, "resource").values()]
     for (plugin,), group in calls.items():
         if any(breach["resource"] == "execution" for breach in breaches.get(plugin, ())):
             continue
@@ -51,7 +55,16 @@ def detect(scope: Scope) -> Outcome:
     return Outcome(tuple(findings), fine if within else ())
 
 
-def _from_events(plugin: str, rows: list[Row]) -> dict[str, Any]:
+def _counted(scope: Scope) -> dict[tuple[str, str], float]:
+    """(plugin, resource) -> violations, by the counter: of a plugin's events only the first 20 a minute are told."""
+    counts: dict[tuple[str, str], float] = defaultdict(float)
+    for row in scope.rows("counter_growth", metric=METRIC_QUOTA_VIOLATIONS):
+        attributes = row["attributes"]
+        counts[attributes.get(HUB_PLUGIN_ID, ""), attributes.get(HUB_QUOTA_RESOURCE, "")] += float(row["grown"] or 0)
+    return counts
+
+
+def _from_events(rows: list[Row], counts: Mapping[tuple[str, str], float]) -> dict[str, Any]:
     example = worst(rows, "observed_max")
     return {
         "resource": example["resource"],
@@ -59,7 +72,7 @@ def _from_events(plugin: str, rows: list[Row]) -> dict[str, Any]:
         "observed": example["observed_max"],
         "unit": example["unit"],
         "action": example["action"],
-        "count": int(total(rows, "n")),
+        "count": round(max(total(rows, "n"), counts.get((example["plugin"], example["resource"]), 0.0))),
         "trace_id": example["worst_trace"],
         "span_id": example["worst_span"],
         "hook": example["hook"],

@@ -30,7 +30,7 @@ NAME: Final = "plugin_overhead"
 
 
 def detect(scope: Scope) -> Outcome:
-    rows = scope.rows("plugin_overhead")
+    rows = [row for row in scope.rows("plugin_overhead") if row["operation"] is not None]
     if not rows:
         return Outcome()
     target_s = kpi_limit(scope, "runtime.plugin_overhead", 0.05)
@@ -41,14 +41,14 @@ def detect(scope: Scope) -> Outcome:
     roots = root_time_s(scope)
     findings, fine = [], []
     for (operation,), group in grouped(rows, "operation").items():
-        p95_s = typical(group, "p95_s")
+        p95_s = typical(group, "p95")
         if p95_s < target_s:
             what = f"plugin overhead in {operation}"
             fine.append(Checked(what, f"p95 {duration(p95_s)}, target {duration(target_s)}"))
         elif share_explained < EXPLAINED:
             dearest = sorted(grouped(calls, "plugin").items(), key=lambda item: -total(item[1], "sum_s"))
             names = ", ".join(plugin for (plugin,), _ in dearest[:3])
-            example = worst(group, "p95_s")
+            example = worst(group, "p95")
             share = min(total(group, "sum_s") / roots[operation], 1.0) if roots.get(operation) else None
             findings.append(
                 Bottleneck(
@@ -58,7 +58,7 @@ def detect(scope: Scope) -> Outcome:
                     service=scope.service,
                     operation=operation,
                     sentence=(
-                        f"Plugins add {duration(typical(group, 'median_s'))} to {operation}, p95 {duration(p95_s)}, "
+                        f"Plugins add {duration(typical(group, 'p50'))} to {operation}, p95 {duration(p95_s)}, "
                         f"target {duration(target_s)}; most of it {names}."
                     ),
                     impact=impact(

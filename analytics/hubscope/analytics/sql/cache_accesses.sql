@@ -1,7 +1,7 @@
 -- The caches' access logs, stretch by stretch in order: hashed keys, hits, the capacity then.
 -- Why: the exact hit rate at any capacity follows from the order of the keys.
 SELECT
-    coalesce(attr(ResourceAttributes, 'service.instance.id'), '') AS run,
+    run_of(ResourceAttributes) AS run,
     coalesce(attr(LogAttributes, 'hub.cache.name'), '') AS cache,
     attr_f(LogAttributes, 'hub.cache.capacity') AS capacity,
     attr(LogAttributes, 'hub.cache.keys') AS keys,

@@ -1,7 +1,7 @@
 -- Loads after cache misses by run and cache: how often and how long.
 -- Why: a miss is worth what it takes to fetch or compute the value.
 SELECT
-    coalesce(attr(ResourceAttributes, 'service.instance.id'), '') AS run,
+    run_of(ResourceAttributes) AS run,
     attr(SpanAttributes, 'hub.cache.name') AS cache,
     count(*) AS n,
     sum(signed(Duration)) / 1e9 AS sum_s,

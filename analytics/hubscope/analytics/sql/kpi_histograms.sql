@@ -1,21 +1,32 @@
--- The points of one exponential histogram, by run and series. Which attributes is added where the marker stands.
--- Why: quantiles over a run are read from its merged buckets.
-SELECT
-    coalesce(attr(ResourceAttributes, 'service.instance.id'), '') AS run,
-    CAST(Attributes AS VARCHAR) AS series,
-    ts_ns(StartTimeUnix) AS start_ns,
-    ts_ns(TimeUnix) AS time_ns,
-    AggregationTemporality AS temporality,
-    Count AS n,
-    Sum AS total,
-    Min AS low,
-    Max AS high,
-    Scale AS scale,
-    ZeroCount AS zero_count,
-    PositiveOffset AS offset_index,
-    PositiveBucketCounts AS bucket_counts
-FROM otel_metrics_exponential_histogram
-WHERE ServiceName = $service AND MetricName = $metric
-    AND ts_ns(TimeUnix) >= $since_ns AND ts_ns(TimeUnix) < $until_ns
-    /* feed */
+-- The points of one exponential histogram, by run and series. Which attributes is added where the marker stands. Of a
+-- cumulative series also its last point before the window.
+-- Why: quantiles over a run are read from its merged buckets; what a cumulative histogram held before is taken off.
+SELECT run, series, start_ns, time_ns, temporality, n, total, low, high, scale, zero_count, offset_index, bucket_counts
+FROM (
+    SELECT
+        run_of(ResourceAttributes) AS run,
+        concat(CAST(ResourceAttributes AS VARCHAR), ' ', ScopeName, ' ', CAST(Attributes AS VARCHAR)) AS series,
+        ts_ns(StartTimeUnix) AS start_ns,
+        ts_ns(TimeUnix) AS time_ns,
+        AggregationTemporality AS temporality,
+        Count AS n,
+        Sum AS total,
+        Min AS low,
+        Max AS high,
+        Scale AS scale,
+        ZeroCount AS zero_count,
+        PositiveOffset AS offset_index,
+        PositiveBucketCounts AS bucket_counts,
+        row_number() OVER (
+            PARTITION BY
+                CAST(ResourceAttributes AS VARCHAR), ScopeName, CAST(Attributes AS VARCHAR), ts_ns(StartTimeUnix),
+                ts_ns(TimeUnix) >= $since_ns
+            ORDER BY ts_ns(TimeUnix) DESC
+        ) AS place
+    FROM otel_metrics_exponential_histogram
+    WHERE ServiceName = $service AND MetricName = $metric AND ts_ns(TimeUnix) < $until_ns
+        AND (ts_ns(TimeUnix) >= $since_ns OR AggregationTemporality <> 1)
+        /* feed */
+) AS fed
+WHERE time_ns >= $since_ns OR place = 1
 ORDER BY run, series, time_ns

@@ -1,7 +1,7 @@
 -- Resident memory of each run over time.
 -- Why: growth is judged within long runs only, on block medians of these points.
 SELECT
-    coalesce(attr(ResourceAttributes, 'service.instance.id'), '') AS run,
+    run_of(ResourceAttributes) AS run,
     ts_ns(TimeUnix) AS time_ns,
     max(coalesce(Value, signed(ValueInt))) AS bytes
 FROM otel_metrics_sum

@@ -19,7 +19,7 @@ queries AS (
         TraceId AS trace_id,
         SpanId AS span_id,
         ParentSpanId AS parent_id,
-        coalesce(attr(ResourceAttributes, 'service.instance.id'), '') AS run,
+        run_of(ResourceAttributes) AS run,
         coalesce(attr(SpanAttributes, 'db.query.summary'), SpanName) AS shape,
         coalesce(attr(SpanAttributes, 'db.collection.name'), '') AS collection,
         ts_ns(Timestamp) AS start_ns,

@@ -4,7 +4,7 @@
 WITH entries AS (
     SELECT
         TraceId AS trace_id,
-        coalesce(attr(ResourceAttributes, 'service.instance.id'), '') AS run
+        run_of(ResourceAttributes) AS run
     FROM otel_traces
     WHERE ServiceName = $service AND ts_ns(Timestamp) >= $since_ns AND ts_ns(Timestamp) < $until_ns
         AND (ParentSpanId = '' OR SpanKind IN ('Server', 'Consumer')) AND SpanName = $operation
@@ -16,7 +16,7 @@ queries AS (
     SELECT
         TraceId AS trace_id,
         ParentSpanId AS parent_id,
-        coalesce(attr(ResourceAttributes, 'service.instance.id'), '') AS run,
+        run_of(ResourceAttributes) AS run,
         coalesce(attr(SpanAttributes, 'db.query.summary'), SpanName) AS shape,
         coalesce(attr(SpanAttributes, 'db.collection.name'), '') AS collection,
         signed(Duration) / 1e9 AS duration_s

@@ -5,7 +5,7 @@
 WITH entries AS (
     SELECT
         TraceId AS trace_id,
-        max(coalesce(attr(ResourceAttributes, 'service.instance.id'), '')) AS run,
+        max(run_of(ResourceAttributes)) AS run,
         count(*) AS occurrences,
         min(ts_ns(Timestamp)) AS start_ns,
         max(ts_ns(Timestamp) + signed(Duration)) AS end_ns

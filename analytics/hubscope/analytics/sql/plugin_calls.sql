@@ -1,7 +1,7 @@
 -- Plugin calls by run, plugin and hook: how often, how long, how much CPU, and the slowest call.
 -- Why: quotas and the plan's overhead target are judged by plugin; a slow hook is mended by hook.
 SELECT
-    coalesce(attr(ResourceAttributes, 'service.instance.id'), '') AS run,
+    run_of(ResourceAttributes) AS run,
     attr(SpanAttributes, 'hub.plugin.id') AS plugin,
     coalesce(attr(SpanAttributes, 'hub.plugin.hook'), '') AS hook,
     max(coalesce(attr(SpanAttributes, 'hub.plugin.tier'), '')) AS tier,

@@ -1,7 +1,7 @@
 -- One plugin's hook by run: calls, mean duration, and the mean when no call took longer than $limit_s.
 -- Why: what holding a plugin to its execution quota would leave.
 SELECT
-    coalesce(attr(ResourceAttributes, 'service.instance.id'), '') AS run,
+    run_of(ResourceAttributes) AS run,
     count(*) AS n,
     avg(signed(Duration)) / 1e9 AS mean_s,
     avg(least(signed(Duration) / 1e9, $limit_s)) AS held_mean_s,

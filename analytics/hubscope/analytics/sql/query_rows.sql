@@ -1,7 +1,7 @@
 -- Duration and returned rows of every query of up to two shapes, at most 5,000 of them by a stable sample.
 -- Why: the marginal cost of a row is regressed from these when a batched query is predicted.
 SELECT
-    coalesce(attr(ResourceAttributes, 'service.instance.id'), '') AS run,
+    run_of(ResourceAttributes) AS run,
     coalesce(attr(SpanAttributes, 'db.query.summary'), SpanName) AS shape,
     signed(Duration) / 1e9 AS duration_s,
     attr_f(SpanAttributes, 'db.response.returned_rows') AS returned_rows

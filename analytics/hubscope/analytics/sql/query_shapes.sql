@@ -14,7 +14,7 @@ queries AS (
     SELECT
         TraceId AS trace_id,
         SpanId AS span_id,
-        coalesce(attr(ResourceAttributes, 'service.instance.id'), '') AS run,
+        run_of(ResourceAttributes) AS run,
         coalesce(attr(SpanAttributes, 'db.query.summary'), SpanName) AS shape,
         coalesce(attr(SpanAttributes, 'db.collection.name'), '') AS collection,
         attr(SpanAttributes, 'db.system.name') AS system,

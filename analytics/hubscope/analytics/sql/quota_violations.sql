@@ -1,7 +1,7 @@
 -- Quota violations by run, plugin and resource: how many, against which limit, how far over, and where.
 -- Why: what a plugin was allowed was decided when it ran; the event says so, whatever today's rules are.
 SELECT
-    coalesce(attr(ResourceAttributes, 'service.instance.id'), '') AS run,
+    run_of(ResourceAttributes) AS run,
     coalesce(attr(LogAttributes, 'hub.plugin.id'), '') AS plugin,
     coalesce(attr(LogAttributes, 'hub.plugin.hook'), '') AS hook,
     coalesce(attr(LogAttributes, 'hub.quota.resource'), '') AS resource,

@@ -2,7 +2,7 @@
 -- Why: these are what a user waits for; everything else is judged by its share of them. A server or consumer span
 -- counts as a root of its service, because its parent is another program's.
 SELECT
-    coalesce(attr(ResourceAttributes, 'service.instance.id'), '') AS run,
+    run_of(ResourceAttributes) AS run,
     SpanName AS operation,
     count(*) AS n,
     sum(signed(Duration)) / 1e9 AS sum_s,

@@ -1,7 +1,7 @@
 -- The starts: one row for each hub.startup span, with its type, what ended it, and how its beginning was known.
 -- Why: the start is the first thing a user waits for, and a run has one.
 SELECT
-    coalesce(attr(ResourceAttributes, 'service.instance.id'), '') AS run,
+    run_of(ResourceAttributes) AS run,
     TraceId AS trace_id,
     SpanId AS span_id,
     ts_ns(Timestamp) AS start_ns,

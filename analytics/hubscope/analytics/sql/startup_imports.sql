@@ -1,7 +1,7 @@
 -- Every import recorded in a start, as the tree it was: module, its span and parent, duration, used or not.
 -- Why: what a lazy import saves is the time of its subtree less what the rest of the program needs anyway.
 SELECT
-    coalesce(attr(ResourceAttributes, 'service.instance.id'), '') AS run,
+    run_of(ResourceAttributes) AS run,
     TraceId AS trace_id,
     SpanId AS span_id,
     ParentSpanId AS parent_span_id,

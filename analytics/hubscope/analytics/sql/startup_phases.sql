@@ -1,7 +1,7 @@
 -- Start-up phases by run: how long each took.
 -- Why: a slow start is mended phase by phase.
 SELECT
-    coalesce(attr(ResourceAttributes, 'service.instance.id'), '') AS run,
+    run_of(ResourceAttributes) AS run,
     attr(SpanAttributes, 'hub.startup.phase') AS phase,
     count(*) AS n,
     sum(signed(Duration)) / 1e9 AS sum_s,

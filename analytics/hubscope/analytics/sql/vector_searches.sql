@@ -1,7 +1,7 @@
 -- Vector searches by run and index: how often, how long, in an index of what kind and size.
 -- Why: the plan allows a search 50 ms; which index fits depends on how many vectors it holds.
 SELECT
-    coalesce(attr(ResourceAttributes, 'service.instance.id'), '') AS run,
+    run_of(ResourceAttributes) AS run,
     coalesce(attr(SpanAttributes, 'db.collection.name'), '') AS index_name,
     max(coalesce(attr(SpanAttributes, 'hub.vector.index_type'), '')) AS index_type,
     max(attr_f(SpanAttributes, 'hub.vector.size')) AS size,

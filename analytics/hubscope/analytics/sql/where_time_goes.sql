@@ -1,5 +1,6 @@
 -- Queries by shape, vector searches by index and plugin calls by hook of one version: how often and how long.
 -- Why: the first question is what the time goes to, before any is judged; percentiles are over all calls of all runs.
+-- A vector search is what vector_searches.sql takes for one: an index inside the program has no database system.
 SELECT
     kind,
     name,
@@ -10,30 +11,34 @@ SELECT
     q95(duration_s) AS p95_s
 FROM (
     SELECT
+        kind,
         CASE
-            WHEN has_attr(SpanAttributes, 'hub.vector.top_k') AND attr(SpanAttributes, 'db.operation.name') = 'search' THEN 'vector'
-            WHEN has_attr(SpanAttributes, 'db.system.name') THEN 'query'
-            ELSE 'plugin'
-        END AS kind,
-        CASE
-            WHEN has_attr(SpanAttributes, 'hub.vector.top_k') AND attr(SpanAttributes, 'db.operation.name') = 'search' THEN coalesce(attr(SpanAttributes, 'db.collection.name'), '')
-            WHEN has_attr(SpanAttributes, 'db.system.name') THEN coalesce(attr(SpanAttributes, 'db.query.summary'), SpanName)
+            WHEN kind = 'vector' THEN coalesce(attr(SpanAttributes, 'db.collection.name'), '')
+            WHEN kind = 'query' THEN coalesce(attr(SpanAttributes, 'db.query.summary'), SpanName)
             ELSE coalesce(attr(SpanAttributes, 'hub.plugin.id'), '')
         END AS name,
         CASE
-            WHEN has_attr(SpanAttributes, 'hub.vector.top_k') AND attr(SpanAttributes, 'db.operation.name') = 'search' THEN coalesce(attr(SpanAttributes, 'hub.vector.index_type'), '')
-            WHEN has_attr(SpanAttributes, 'db.system.name') THEN ''
+            WHEN kind = 'vector' THEN coalesce(attr(SpanAttributes, 'hub.vector.index_type'), '')
+            WHEN kind = 'query' THEN ''
             ELSE coalesce(attr(SpanAttributes, 'hub.plugin.hook'), '')
         END AS hook_or_type,
         substr(attr(SpanAttributes, 'db.query.text'), 1, 300) AS query_text,
         signed(Duration) / 1e9 AS duration_s
-    FROM otel_traces
-    WHERE ServiceName = $service AND ts_ns(Timestamp) >= $since_ns AND ts_ns(Timestamp) < $until_ns
-        AND coalesce(attr(ResourceAttributes, 'service.version'), '') = $version
-        AND (
-            (has_attr(SpanAttributes, 'db.system.name') AND coalesce(attr(SpanAttributes, 'db.operation.name'), '') <> 'upsert')
-            OR (has_attr(SpanAttributes, 'hub.plugin.id') AND SpanName LIKE 'plugin %')
-        )
+    FROM (
+        SELECT
+            *,
+            CASE
+                WHEN attr(SpanAttributes, 'db.operation.name') = 'search' AND has_attr(SpanAttributes, 'hub.vector.top_k') THEN 'vector'
+                WHEN attr(SpanAttributes, 'db.operation.name') = 'upsert' THEN ''
+                WHEN has_attr(SpanAttributes, 'db.system.name') THEN 'query'
+                WHEN has_attr(SpanAttributes, 'hub.plugin.id') AND SpanName LIKE 'plugin %' THEN 'plugin'
+                ELSE ''
+            END AS kind
+        FROM otel_traces
+        WHERE ServiceName = $service AND ts_ns(Timestamp) >= $since_ns AND ts_ns(Timestamp) < $until_ns
+            AND coalesce(attr(ResourceAttributes, 'service.version'), '') = $version
+    ) AS spans
+    WHERE kind <> ''
 ) AS timed
 GROUP BY kind, name, hook_or_type
 ORDER BY kind, sum_s DESC, name, hook_or_type

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from hubscope.collector.configuration.values import is_loopback
+from hubscope.collector.configuration.values import is_loopback, reaches
 
 if TYPE_CHECKING:  # settings imports this module
     from hubscope.collector.configuration.settings import CollectorSettings, Security
@@ -105,11 +105,12 @@ def places(settings: CollectorSettings) -> tuple[tuple[str, str, Any], ...]:
 
 
 def _circles(settings: CollectorSettings) -> Iterator[str]:
-    own = {(address.host, address.port) for _, _, address in places(settings)}
     for destination in settings.forward:
         url = urlsplit(destination.url)
-        host = "127.0.0.1" if url.hostname == "localhost" else url.hostname
-        if (host, url.port) in own:
+        port = url.port or (443 if url.scheme == "https" else 80)
+        if any(
+            address.port == port and reaches(url.hostname or "", address.host) for _, _, address in places(settings)
+        ):
             yield f"exporters.forward: {destination.url} is this collector itself; it would send everything in a circle"
 
 

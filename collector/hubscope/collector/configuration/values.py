@@ -10,6 +10,7 @@ import ipaddress
 import math
 import os
 import re
+import socket
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -150,6 +151,46 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def reaches(host: str, listening: str) -> bool:
+    """Whether a connection to `host`, made on this machine, comes to what listens on `listening` here.
+
+    Nothing is looked up: of names only `localhost` and the machine's own are known.
+    """
+    targets = _addresses(host)
+    if listening in ("", *_WILDCARDS):  # every address of this machine
+        return any(target in _WILDCARDS or is_loopback(target) for target in targets) or bool(
+            targets & _own_addresses()
+        )
+    return bool(targets & _addresses(listening))
+
+
+_WILDCARDS: Final = ("0.0.0.0", "::")
+_LOOPBACK: Final = frozenset(("127.0.0.1", "::1"))
+
+
+def _addresses(host: str) -> frozenset[str]:
+    """The IP addresses that a host means; the name itself where only a look-up could tell."""
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost") or name in _WILDCARDS:
+        return _LOOPBACK  # to connect to a wildcard address is to connect to loopback
+    if name == socket.gethostname().lower():
+        return _own_addresses()
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return frozenset((name,))
+    mapped = getattr(address, "ipv4_mapped", None)
+    return frozenset((str(mapped or address),))
+
+
+def _own_addresses() -> frozenset[str]:
+    """Of this machine's interfaces, without the zones of link-local ones."""
+    import psutil
+
+    found = (entry.address for entries in psutil.net_if_addrs().values() for entry in entries)
+    return frozenset(address.partition("%")[0] for address in found)
 
 
 def size(value: Any) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hubscope.collector.otlp.attributes import Attributes, attributes
+from hubscope.collector.otlp.attributes import MAP, Attributes, attributes
 from hubscope.collector.otlp.decode_common import (
     Above,
     Exact,
@@ -23,7 +23,7 @@ from hubscope.collector.otlp.decode_common import (
     whole,
 )
 from hubscope.collector.otlp.decode_values import OverlappingKindsError
-from hubscope.lake_schema import EXPONENTIAL_HISTOGRAM, GAUGE, HISTOGRAM, SCHEMAS, SUM, SUMMARY
+from hubscope.lake_schema import EXPONENTIAL_HISTOGRAM, GAUGE, HISTOGRAM, SCHEMAS, SUM, SUMMARY, TYPE_PREFIX
 
 # The oneof's member -> the table of its points.
 KINDS: Final = {
@@ -83,7 +83,7 @@ def _of_every_kind(points: _Points) -> dict[str, pa.Array]:
         "MetricName": metric.field("name").take(by_metric),
         "MetricDescription": metric.field("description").take(by_metric),
         "MetricUnit": metric.field("unit").take(by_metric),
-        "MetricMetadata": attributes(metric.field("metadata")).values.take(by_metric),
+        "MetricMetadata": _metadata(metric.field("metadata")).take(by_metric),
         "Attributes": values,
         "AttributeTypes": types,
         "StartTimeUnix": microseconds(start),
@@ -93,6 +93,17 @@ def _of_every_kind(points: _Points) -> dict[str, pa.Array]:
         "Flags": whole(point.field("flags")),
         **hot_columns(of_point),
     }
+
+
+def _metadata(lists: pa.ListArray) -> pa.MapArray:
+    """Metadata with the types of the values that are no strings in the same map; nearly all are strings."""
+    found = attributes(lists)
+    if not len(found.types.keys):
+        return found.values
+    types = [{TYPE_PREFIX + key: name for key, name in entries} for entries in found.types.to_pylist()]
+    values = found.values.to_pylist()
+    merged = [list({**dict(entries), **more}.items()) for entries, more in zip(values, types, strict=True)]
+    return pa.array(merged, MAP)
 
 
 def _of_kind(table_name: str, points: _Points) -> dict[str, pa.Array]:

@@ -11,6 +11,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from hubscope.collector.log.wal import Signal
+from hubscope.collector.otlp.large import LARGE_BYTES, count_large
 from hubscope.errors import BadInputError
 
 
@@ -78,6 +79,8 @@ def count_items(kind: Kind, payload: bytes) -> int:
     Raises BadInputError for bytes that are no such request, and for values nested beyond the parser's 100 levels.
     """
     try:
+        if len(payload) > LARGE_BYTES:
+            return count_large(kind.message.DESCRIPTOR, payload)
         return kind.count(kind.message.FromString(payload))
     except DecodeError:
         raise BadInputError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
@@ -19,10 +20,12 @@ from hubscope.collector.configuration.addresses import Address
 from hubscope.collector.configuration.settings import Security
 from hubscope.collector.live import Live
 from hubscope.collector.otlp import otlp_json
+from hubscope.collector.otlp.large import LARGE_BYTES
 from hubscope.collector.otlp.requests import KINDS, Kind, count_items
 from hubscope.collector.receivers import statuses
 from hubscope.collector.receivers.counters import Counters
 from hubscope.collector.receivers.grpc_receiver import is_authorized
+from hubscope.collector.receivers.http_protocol import OtlpProtocol
 from hubscope.collector.receivers.intake import Intake
 from hubscope.collector.receivers.limits import RequestTooLargeError, gunzip
 from hubscope.errors import BadInputError, ConfigError, RetryableError
@@ -42,11 +45,12 @@ _BY_PATH: Final = {kind.http_path: kind for kind in KINDS}
 
 
 class Answer(NamedTuple):
-    """An HTTP answer: its code, its body as a Status (None is success), and more headers."""
+    """An HTTP answer: its code, its body as a Status (None is success), more headers, and what a success warns of."""
 
     code: int
     status: Status | None = None
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    warning: str = ""
 
 
 class Refused(Exception):
@@ -57,6 +61,15 @@ class Refused(Exception):
         self.answer = answer
 
 
+class _Arriving:
+    """One body on its way in, for the memory that all of them take together."""
+
+    __slots__ = ("size_bytes",)
+
+    def __init__(self) -> None:
+        self.size_bytes = 0
+
+
 class OtlpHttp:
     """The application. `__call__` is one request."""
 
@@ -64,12 +77,14 @@ class OtlpHttp:
         self._limit_bytes = live.settings.limits.request_size_bytes
         self._live = live
         self._intake = intake
+        self._arriving_bytes = 0  # of bodies that are being read or decoded
+        self._large = asyncio.Semaphore(1)
         self._counters = counters
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        headers = _headers(scope)
         media_type = headers.get(b"content-type", "").partition(";")[0].strip().lower()
         try:
             answer = await self._handle(scope, headers, media_type, receive)
@@ -84,9 +99,20 @@ class OtlpHttp:
         except BadInputError as error:
             self._counters.requests[TRANSPORT, "bad"] += 1
             answer = Answer(400, statuses.bad_request(error))
+        if b"expect" in headers and answer.code >= 400:  # it may send the body or not, so what comes next is unclear
+            answer = answer._replace(headers=(*answer.headers, (b"connection", b"close")))
         await _respond(send, answer, media_type, self._cors(headers))
 
+    def count_unreadable(self) -> None:
+        """A request that ended before it was one: bad HTTP, or headers that were too large or too slow."""
+        self._counters.requests[TRANSPORT, "bad"] += 1
+
     async def _handle(self, scope: Scope, headers: dict[bytes, str], media_type: str, receive: Receive) -> Answer:
+        if scope["http_version"] == "1.1" and (b"host" not in headers or "," in headers[b"host"]):
+            raise BadInputError("an HTTP/1.1 request has one Host header", "send one (RFC 9112, 3.2)")
+        if headers.get(b"transfer-encoding", "chunked").strip().lower() != "chunked":
+            status = statuses.of(12, "the one Transfer-Encoding that is known here is chunked")
+            return Answer(501, status, ((b"connection", b"close"),))
         kind = _BY_PATH.get(scope["path"])
         if kind is None:
             known = ", ".join(_BY_PATH)
@@ -95,7 +121,9 @@ class OtlpHttp:
         if method == "OPTIONS" and self._live.settings.security.cors_allowed_origins:
             return Answer(204)
         if method != "POST":
-            return Answer(405, statuses.of(12, f"{method[:20]} is not allowed here; use POST"), ((b"allow", b"POST"),))
+            allow = b"POST, OPTIONS" if self._live.settings.security.cors_allowed_origins else b"POST"
+            status = statuses.of(12, f"{method[:20]} is not allowed here; use POST")
+            return Answer(405, status, ((b"allow", allow),))
         tokens = self._live.settings.security.bearer_tokens
         if tokens and not is_authorized(headers.get(b"authorization", ""), tokens):
             self._counters.requests[TRANSPORT, "unauthorized"] += 1
@@ -108,8 +136,12 @@ class OtlpHttp:
         if codings not in ([], ["gzip"], ["x-gzip"]):
             status = statuses.of(3, f"Content-Encoding must be gzip or none, got {', '.join(codings)[:100]!r}")
             return Answer(415, status, ((b"accept-encoding", b"gzip"),))
-        body = await self._body(headers, receive)
-        payload, items = await self._decode(kind, media_type, bool(codings), body)
+        arriving = _Arriving()
+        try:
+            body = await self._body(receive, arriving)
+            payload, items, warning = await self._decode(kind, media_type, bool(codings), body)
+        finally:
+            self._arriving_bytes -= arriving.size_bytes
         if items:
             try:
                 await self._intake.accept(kind.signal, payload)
@@ -118,9 +150,9 @@ class OtlpHttp:
                 raise
         self._counters.requests[TRANSPORT, "accepted"] += 1
         self._counters.accepted[kind.items, TRANSPORT] += items
-        return Answer(200)
+        return Answer(200, warning=warning)
 
-    async def _body(self, headers: dict[bytes, str], receive: Receive) -> bytes:
+    async def _body(self, receive: Receive, arriving: _Arriving) -> bytes:
         """The body as sent, chunked or not. One that is too large is read to its end, within bounds, so that the
         sender gets to see the answer."""
         refusal = self._intake.refusal()
@@ -137,6 +169,13 @@ class OtlpHttp:
                     part = message.get("body", b"")
                     size_bytes += len(part)
                     if size_bytes <= self._limit_bytes:
+                        if (
+                            self._arriving_bytes + len(part) + self._intake.waiting_bytes
+                            > self._live.settings.limits.waiting_size_bytes
+                        ):
+                            raise RetryableError("too many requests are on their way already", retry_after_s=1.0)
+                        arriving.size_bytes += len(part)
+                        self._arriving_bytes += len(part)
                         parts.append(part)
                     elif size_bytes > 2 * self._limit_bytes:
                         raise RequestTooLargeError(self._limit_bytes)
@@ -149,15 +188,26 @@ class OtlpHttp:
             raise RequestTooLargeError(self._limit_bytes)
         return b"".join(parts)
 
-    async def _decode(self, kind: Kind, media_type: str, compressed: bool, body: bytes) -> tuple[bytes, int]:
-        def decode() -> tuple[bytes, int]:
-            plain = gunzip(body, self._limit_bytes) if compressed else body
-            payload = otlp_json.to_protobuf(plain, kind.signal) if media_type == JSON else plain
-            return payload, count_items(kind, payload)
+    async def _decode(self, kind: Kind, media_type: str, compressed: bool, body: bytes) -> tuple[bytes, int, str]:
+        """The request as protobuf, how many items it holds, and what its sender should be warned of."""
 
-        if len(body) > OFF_LOOP_BYTES or compressed:
-            return await asyncio.to_thread(decode)
-        return decode()
+        def decode(limit_bytes: int) -> tuple[bytes, int, str]:
+            plain = gunzip(body, limit_bytes) if compressed else body
+            payload = otlp_json.to_protobuf(plain, kind.signal) if media_type == JSON else plain
+            items = count_items(kind, payload)
+            return payload, items, _warning(kind, plain) if media_type == JSON and not items and len(plain) > 2 else ""
+
+        if len(body) <= LARGE_BYTES:
+            small_bytes = min(LARGE_BYTES, self._limit_bytes)
+            if len(body) <= OFF_LOOP_BYTES and not compressed:
+                return decode(small_bytes)
+            try:
+                return await asyncio.to_thread(decode, small_bytes)
+            except RequestTooLargeError:
+                if small_bytes == self._limit_bytes:
+                    raise
+        async with self._large:  # one at a time: parsed, a request of 64 MiB takes up to ten times as much
+            return await asyncio.to_thread(decode, self._limit_bytes)
 
     def _cors(self, headers: dict[bytes, str]) -> Headers:
         """CORS headers for a named origin; none for any other, and none at all where none is named."""
@@ -174,12 +224,31 @@ class OtlpHttp:
         ]
 
 
+def _headers(scope: Scope) -> dict[bytes, str]:
+    """The headers by lower-case name. One that came in several lines is the list of them (RFC 9110, 5.3)."""
+    headers: dict[bytes, str] = {}
+    for name, value in scope["headers"]:
+        text = value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {text}" if name in headers else text
+    return headers
+
+
+def _warning(kind: Kind, text: bytes) -> str:
+    """Why a JSON request that has content has no items: unknown keys must be ignored, and nobody would notice."""
+    unknown = otlp_json.unknown_keys(text, kind.signal)
+    if not unknown:
+        return ""
+    named = ", ".join(repr(key[:40]) for key in unknown[:5])
+    (known,) = (field.json_name for field in kind.message.DESCRIPTOR.fields)
+    return statuses.one_line(f"nothing was taken: {kind.http_path} reads {known!r}, and ignored the key {named}")
+
+
 async def _respond(send: Send, answer: Answer, media_type: str, more: Headers) -> None:
     if media_type == PROTOBUF:
         body = b"" if answer.status is None else answer.status.SerializeToString()
         content_type = PROTOBUF
     else:
-        body = b"{}" if answer.status is None else statuses.to_json(answer.status)
+        body = statuses.to_json(answer.status) if answer.status is not None else _success_json(answer.warning)
         content_type = JSON
     headers: Headers = [*answer.headers, *more]
     if answer.code == 204:
@@ -188,6 +257,10 @@ async def _respond(send: Send, answer: Answer, media_type: str, more: Headers) -
         headers += [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": answer.code, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _success_json(warning: str) -> bytes:
+    return json.dumps({"partialSuccess": {"errorMessage": warning}}).encode() if warning else b"{}"
 
 
 class Server(uvicorn.Server):
@@ -225,7 +298,7 @@ def server(application: Any, security: Security | None = None) -> Server:
     """An HTTP server for an ASGI application; with TLS where the settings have it."""
     config = uvicorn.Config(
         application,
-        http="httptools",
+        http=OtlpProtocol,
         ws="none",
         loop="asyncio",
         lifespan="off",

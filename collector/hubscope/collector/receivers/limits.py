@@ -13,6 +13,9 @@ from hubscope.errors import BadInputError
 
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
 _STEP_BYTES: Final = 1024 * 1024
+# What follows a member is copied at its end, so a body of a million tiny members would be copied a million times.
+_INPUT_BYTES: Final = 64 * 1024
+MAX_MEMBERS: Final = 10_000  # bgzip, which makes the most, makes 1,000 of 64 MiB
 
 
 class RequestTooLargeError(BadInputError):
@@ -31,20 +34,33 @@ def gunzip(data: bytes, limit_bytes: int) -> bytes:
     Raises RequestTooLargeError beyond the limit and BadInputError for what is no gzip, or not all of it.
     """
     parts: list[bytes] = []
-    size_bytes = 0
-    while data:
-        member = zlib.decompressobj(_GZIP_WINDOW)
-        while not member.eof:
-            try:
-                part = member.decompress(data, min(_STEP_BYTES, limit_bytes + 1 - size_bytes))
-            except zlib.error as error:
-                raise BadInputError(f"the body is not gzip: {error}", "send it as its Content-Encoding says") from None
-            size_bytes += len(part)
-            if size_bytes > limit_bytes:
-                raise RequestTooLargeError(limit_bytes)
-            parts.append(part)
-            data = member.unconsumed_tail
-            if not part and not data and not member.eof:
-                raise BadInputError("the gzip body ends in the middle", "send all of it")
-        data = member.unused_data.lstrip(b"\0")  # padding after the last member is allowed
+    size_bytes = position = members = 0
+    member = None
+    rest = b""
+    while rest or position < len(data) or member is not None:
+        if not rest:
+            rest = data[position : position + _INPUT_BYTES]
+            position += len(rest)
+        if member is None:
+            rest = rest.lstrip(b"\0") if members else rest  # padding after a member is allowed
+            if not rest:
+                continue
+            members += 1
+            if members > MAX_MEMBERS:
+                raise BadInputError(f"the body has more than {MAX_MEMBERS} gzip members", "compress it as a whole")
+            member = zlib.decompressobj(_GZIP_WINDOW)
+        try:
+            part = member.decompress(rest, min(_STEP_BYTES, limit_bytes + 1 - size_bytes))
+        except zlib.error as error:
+            raise BadInputError(f"the body is not gzip: {error}", "send it as its Content-Encoding says") from None
+        size_bytes += len(part)
+        if size_bytes > limit_bytes:
+            raise RequestTooLargeError(limit_bytes)
+        parts.append(part)
+        if member.eof:
+            rest, member = member.unused_data, None
+        elif part or rest or position < len(data):
+            rest = member.unconsumed_tail
+        else:
+            raise BadInputError("the gzip body ends in the middle", "send all of it")
     return b"".join(parts)

@@ -75,6 +75,9 @@ def text(status: Status) -> str:
     ]
     if status.log_segments_waiting:
         lines.append(f"log        {numbers.count(status.log_segments_waiting, 'segment')} not in the lake yet")
+    lines += [
+        f"forward    {numbers.count(n, 'segment')} not at {name} yet" for name, n in status.forwards_waiting.items()
+    ]
     filled = [table for table in status.tables if table.rows]
     if not filled:
         return "\n".join([*lines, "", "The lake is empty: `hubscope run -- CMD` fills it."]) + "\n"
