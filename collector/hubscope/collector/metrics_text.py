@@ -21,9 +21,9 @@ from hubscope.collector.log.wal import sealed_segments, segment_number
 from hubscope.collector.receivers.counters import Counters
 from hubscope.collector.receivers.intake import Intake
 from hubscope.collector.receivers.memory import Memory, collector_pids
-from hubscope.lake_schema import LOGS, TRACES
 
 _ITEMS: Final = ("spans", "metric_points", "log_records")
+TRACES, LOGS = "otel_traces", "otel_logs"  # not from lake_schema, which loads Arrow: the front has none
 Sample = tuple[dict[str, str], float]
 
 
