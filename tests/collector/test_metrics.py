@@ -66,7 +66,7 @@ def text(shared_collector: Any) -> str:
         points = re.search(r'otelcol_exporter_sent_metric_points{exporter="lake"} (\d+)', found)
         if points is None or int(points[1]) < 2:
             return None
-        return found if all(f"otelcol_exporter_sent_{n}.0" in found for n in waited_for) else None
+        return found if all(f"otelcol_exporter_sent_{n}\n" in found for n in waited_for) else None
 
     return str(collector.wait_for(written, "the rows are in the lake"))
 
