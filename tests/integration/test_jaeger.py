@@ -30,6 +30,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent
 ARRIVAL_DEADLINE_S = 30.0
+LARGE_TRACE = 10_000
 Row = dict[str, Any]
 
 CONFIG = """
@@ -192,6 +193,58 @@ def test_every_kind_of_value_reaches_jaeger(
     forwarded = wait_until(
         lambda: (spans := jaeger.trace(trace_id.hex())) and len(spans) >= 6 and spans,
         "6 spans are in Jaeger",
+        ARRIVAL_DEADLINE_S,
+        collector.output.read_text,
+    )
+    assert _compared(forwarded, rows, differences) == []
+
+
+def test_a_large_trace_and_a_large_attribute_are_whole(
+    jaeger: Jaeger,
+    start_collector: Callable[..., Any],
+    lake_rows: Callable[..., list[Row]],
+    decoded: Callable[[Row], Row],
+    differences: Callable[[str, Any, Any], list[str]],
+    wait_until: Callable[..., Any],
+) -> None:
+    """10,000 spans of a trace, one with a 1 MB attribute, are whole in the lake, by `hubscope trace`, and in Jaeger."""
+    collector = start_collector("--forward", jaeger.http)
+    trace_id, large = os.urandom(16), "".join(chr(0x100 + index % 0x500) for index in range(1_000_000))
+    for first in range(0, LARGE_TRACE, 500):
+        request = ExportTraceServiceRequest()
+        above = request.resource_spans.add()
+        above.resource.attributes.add(key="service.name").value.string_value = "large"
+        scope = above.scope_spans.add()
+        for index in range(first, first + 500):
+            span = scope.spans.add(trace_id=trace_id, span_id=(index + 1).to_bytes(8, "big"), name=f"span {index}")
+            span.parent_span_id = ((index // 10) + 1).to_bytes(8, "big") if index else b""
+            span.start_time_unix_nano = 1_700_000_000_000_000_000 + index
+            span.end_time_unix_nano = 1_700_000_001_000_000_000 + index
+            span.attributes.add(key="index").value.int_value = index
+            if index == 7_777:
+                span.attributes.add(key="large").value.string_value = large
+        headers = {"Content-Type": "application/x-protobuf"}
+        sent = urllib.request.Request(f"{collector.http}/v1/traces", request.SerializeToString(), headers)
+        with urllib.request.urlopen(sent, timeout=30) as answer:
+            assert answer.status == 200
+
+    rows = [decoded(row) for row in lake_rows(collector, "otel_traces", LARGE_TRACE, TraceId=trace_id.hex())]
+    by_index = {row["SpanAttributes"]["index"]: row for row in rows}
+    assert (len(rows), sorted(by_index)) == (LARGE_TRACE, list(range(LARGE_TRACE)))
+    assert by_index[7_777]["SpanAttributes"]["large"] == large
+
+    command = [sys.executable, "-m", "hubscope.console", "trace", trace_id.hex(), "--lake", str(collector.lake)]
+    told = subprocess.run([*command, "--format", "otlp"], capture_output=True, text=True, check=True)
+    spans = [s for r in json.loads(told.stdout)["resourceSpans"] for c in r["scopeSpans"] for s in c["spans"]]
+    values = {span["spanId"]: {pair["key"]: pair["value"] for pair in span["attributes"]} for span in spans}
+    assert (len(spans), len(values)) == (LARGE_TRACE, LARGE_TRACE)
+    assert values[f"{7_778:016x}"]["large"] == {"stringValue": large}
+    drawn = subprocess.run([*command, "--all"], capture_output=True, text=True, check=True)
+    assert all(f"span {index}" in drawn.stdout for index in (0, 7_777, LARGE_TRACE - 1))
+
+    forwarded = wait_until(
+        lambda: (found := jaeger.trace(trace_id.hex())) and len(found) >= LARGE_TRACE and found,
+        f"{LARGE_TRACE} spans are in Jaeger",
         ARRIVAL_DEADLINE_S,
         collector.output.read_text,
     )

@@ -17,7 +17,7 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from hubscope.errors import RetryableError
+from hubscope.errors import HubscopeError, RetryableError
 
 ANSWER_TIMEOUT_S: Final = 120.0  # decoding 64 MiB takes 2 s
 STOP_GRACE_S: Final = 2.0  # an idle child ends within 50 ms; one that hangs in a record does not
@@ -134,8 +134,13 @@ def main() -> int:
     with contextlib.suppress(DamagedSegmentError):
         records.extend(read_segment(arguments.segment))
     rules = load(arguments.rules)
-    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=arguments.state_dir) as scratch:
-        lake = LakeExporter(scratch, upkeep=False)
+    with contextlib.ExitStack() as stack:
+        try:
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=arguments.state_dir))
+            lake = LakeExporter(scratch, upkeep=False)
+        except (HubscopeError, OSError) as error:  # a full disk: no record is to blame
+            print(_later(error), flush=True)
+            return 0
         for number, line in enumerate(sys.stdin, start=1):
             start, stop = map(int, line.split())
             try:
@@ -143,11 +148,15 @@ def main() -> int:
                 lake.export(batch)
                 answer = _OK
             except (RetryableError, OSError) as error:
-                answer = f"{_LATER}{' '.join(str(error).split())}"
+                answer = _later(error)
             except Exception as error:  # noqa: BLE001 - whatever a record makes the code raise is the answer
                 answer = f"{_FAILED}{type(error).__name__}: {' '.join(str(error).split())[:1000]}"
             print(answer, flush=True)
     return 0
+
+
+def _later(error: Exception) -> str:
+    return f"{_LATER}{' '.join((error.message if isinstance(error, HubscopeError) else str(error)).split())}"
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ from hubscope.collector.otlp.encode import encode_derived
 from hubscope.collector.private import keep_files_private
 from hubscope.collector.segments import DerivedLog, batch_despite, batch_of, readable_records
 from hubscope.collector.trial import guilty_records, sweep
-from hubscope.errors import HubscopeError, RetryableError, status_of
+from hubscope.errors import EXIT_UNREADABLE, HubscopeError, RetryableError, status_of
 from hubscope.exporters.forward import ForwardConfig, ForwardExporter
 from hubscope.exporters.lake import COLLECTOR_APPLICATION, LakeExporter
 from hubscope.lake_schema import GAUGE
@@ -278,7 +278,8 @@ class Worker:
             delivery.join(1.0)
         self._raise_crashed()
         self._remove_finished()
-        self._deaths.end()
+        with contextlib.suppress(OSError):  # a full disk: what is begun is tried in a process of its own next time
+            self._deaths.end()
 
     def _note_kpis(self, batch: Batch) -> None:
         rows = batch.derived.get(GAUGE)
@@ -384,6 +385,9 @@ def run(arguments: list[str] | None = None) -> int:
     except HubscopeError as error:
         _log.error("%s", error)
         return status_of(error).exit_code
+    except OSError as error:  # the state folder's disk is full, or gone
+        print(f"worker: {error}; nothing is lost, the log has it", file=sys.stderr)
+        return EXIT_UNREADABLE
     except Exception as error:  # noqa: BLE001 - the outermost boundary: a bug, told whole, for the supervisor to restart
         _log.exception("the worker ended on a bug; nothing is lost, the log has it")
         return status_of(error).exit_code

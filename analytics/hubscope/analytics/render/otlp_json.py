@@ -7,9 +7,10 @@ came in: typed values, events, links, flags, dropped counts, scopes and schema U
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+
+from hubscope.lake_values import any_value
 
 # The columns of otel_traces that a span is made of; the rest are copies (ServiceName, hot columns) or derived (Date).
 COLUMNS: Final = (
@@ -100,44 +101,4 @@ def _without_defaults(**fields: Any) -> dict[str, Any]:
 
 def _attributes(values: Mapping[str, str] | None, types: Mapping[str, str] | None) -> list[dict[str, Any]]:
     kinds = types or {}
-    return [{"key": key, "value": _value(text, kinds.get(key, ""))} for key, text in (values or {}).items()]
-
-
-def _value(text: str, kind: str) -> dict[str, Any]:
-    """An AnyValue from the lake's text and the name of its type."""
-    if kind == "int":
-        return {"intValue": text}
-    if kind == "double":
-        return {"doubleValue": _double(float(text))}
-    if kind == "bool":
-        return {"boolValue": text == "true"}
-    if kind == "bytes":
-        return {"bytesValue": text}
-    if kind in ("array", "kvlist"):
-        return _nested(json.loads(text))
-    return {} if kind == "empty" else {"stringValue": text}
-
-
-def _nested(value: Any) -> dict[str, Any]:
-    """An AnyValue from the JSON inside an array or key-value list (see hubscope's lake reference)."""
-    if value is None:
-        return {}
-    if isinstance(value, bool):
-        return {"boolValue": value}
-    if isinstance(value, int):
-        return {"intValue": str(value)}
-    if isinstance(value, float):
-        return {"doubleValue": _double(value)}
-    if isinstance(value, str):
-        return {"stringValue": value}
-    if isinstance(value, list):
-        return {"arrayValue": {"values": [_nested(item) for item in value]}}
-    if value.keys() in ({"bytesValue"}, {"doubleValue"}):
-        return dict(value)  # what JSON has no form for stands as OTLP writes it
-    return {"kvlistValue": {"values": [{"key": key, "value": _nested(item)} for key, item in value.items()]}}
-
-
-def _double(value: float) -> float | str:
-    if math.isnan(value):
-        return "NaN"
-    return value if math.isfinite(value) else ("Infinity" if value > 0 else "-Infinity")
+    return [{"key": key, "value": any_value(text, kinds.get(key, ""))} for key, text in (values or {}).items()]

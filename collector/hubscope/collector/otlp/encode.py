@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import pyarrow as pa
+from google.protobuf.json_format import ParseDict
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
@@ -15,6 +14,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
+from hubscope import lake_values
 from hubscope.collector.log.wal import Record, Signal
 from hubscope.collector.otlp.decode_metrics import KINDS
 from hubscope.errors import PermanentError
@@ -22,6 +22,8 @@ from hubscope.lake_schema import GAUGE, HISTOGRAM, LOGS, SUM, SUMMARY
 
 Row = Mapping[str, Any]
 _KIND_OF: Final = {table_name: kind for kind, table_name in KINDS.items()}
+# Of messages in messages; the front's parser refuses requests of more than 100.
+MAX_DEPTH: Final = 100
 # Rows with the same values here stand under one resource and scope.
 _RESOURCE: Final = (
     "ResourceAttributes",
@@ -62,19 +64,7 @@ def encode_derived(derived: Mapping[str, pa.Table], received_unix_nano: int) -> 
 
 def any_value(text: str, type_name: str) -> AnyValue:
     """The value that `decode_values.texts` made this text and type of."""
-    if type_name == "":
-        return AnyValue(string_value=text)
-    if type_name == "int":
-        return AnyValue(int_value=int(text))
-    if type_name == "double":
-        return AnyValue(double_value=float(text))
-    if type_name == "bool":
-        return AnyValue(bool_value=text == "true")
-    if type_name == "bytes":
-        return AnyValue(bytes_value=b64decode(text))
-    if type_name in ("array", "kvlist"):
-        return _of_json(json.loads(text))
-    return AnyValue()
+    return ParseDict(lake_values.any_value(text, type_name), AnyValue(), max_recursion_depth=MAX_DEPTH)
 
 
 def key_values(values: Any, types: Any) -> list[KeyValue]:
@@ -86,32 +76,6 @@ def key_values(values: Any, types: Any) -> list[KeyValue]:
 def _unsigned(unix_nano: int | None) -> int:
     """A time as OTLP has it. A window that ends before it began in 1970, from a clock at 0, begins then."""
     return max(0, unix_nano or 0)
-
-
-def _of_json(value: Any) -> AnyValue:
-    answer = AnyValue()
-    if value is None:
-        return answer
-    if isinstance(value, bool):
-        answer.bool_value = value
-    elif isinstance(value, int):
-        answer.int_value = value
-    elif isinstance(value, float):
-        answer.double_value = value
-    elif isinstance(value, str):
-        answer.string_value = value
-    elif isinstance(value, list):
-        answer.array_value.SetInParent()
-        answer.array_value.values.extend(_of_json(member) for member in value)
-    elif value.keys() == {"bytesValue"} and isinstance(value["bytesValue"], str):
-        answer.bytes_value = b64decode(value["bytesValue"])
-    elif value.keys() == {"doubleValue"} and value["doubleValue"] in ("NaN", "Infinity", "-Infinity"):
-        answer.double_value = float(value["doubleValue"])
-    else:
-        answer.kvlist_value.SetInParent()
-        for key, member in value.items():
-            answer.kvlist_value.values.add(key=key).value.CopyFrom(_of_json(member))
-    return answer
 
 
 def _grouped(rows: list[Row]) -> Iterator[tuple[Resource, str, InstrumentationScope, str, list[Row]]]:

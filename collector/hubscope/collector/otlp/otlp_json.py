@@ -32,6 +32,7 @@ _REQUESTS: Final[dict[Signal, type[Request]]] = {
 }
 # protobuf's own parsers stop at 100 messages inside each other; a nested array takes two.
 MAX_DEPTH: Final = 100
+MAX_PATH: Final = 240  # characters of a message
 # Parsed JSON takes up to 370 B of memory an object or list, and 150 B a member: 3 B of `{},` are 200 B. An ordinary
 # request of 64 MiB has 1.5 million of the first and 3.6 million of both, and takes 670 MB.
 MAX_CONTAINERS: Final = 1_600_000
@@ -122,6 +123,8 @@ def _encode(value: Any, signal: Signal) -> bytes:
         return _message(_fields(_REQUESTS[signal].DESCRIPTOR), value, 0)
     except _WrongError as error:
         path = "".join(reversed(error.path)).lstrip(".")
+        if len(path) > MAX_PATH:  # or the reason behind it would be cut off
+            path = f"{path[: MAX_PATH // 2]}…{path[-MAX_PATH // 2 :]}"
         raise BadInputError(f"{path + ': ' if path else ''}{error}", _REMEDY) from error
     except ValueError as error:  # such as text with half a surrogate pair
         raise BadInputError(f"not OTLP/JSON: {str(error)[:200]}", _REMEDY) from error

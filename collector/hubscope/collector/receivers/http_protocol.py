@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sized
 from typing import Any, Final
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from hubscope.collector.receivers import statuses
@@ -21,11 +23,28 @@ _FAILURES: Final = {
 }
 
 
+class _Flow(FlowControl):
+    """Reads nothing more while requests wait in the pipeline.
+
+    uvicorn reads on with every answer, 256 KiB or 2,000 requests each: whoever sends faster than he is answered, or
+    reads no answer, filled the memory.
+    """
+
+    def __init__(self, transport: asyncio.Transport, pipeline: Sized) -> None:
+        super().__init__(transport)
+        self._pipeline = pipeline
+
+    def resume_reading(self) -> None:
+        if not self._pipeline:
+            super().resume_reading()
+
+
 class OtlpProtocol(HttpToolsProtocol):
     """One connection."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
         self._in_headers = False
         self._offered = False  # the request offers an upgrade, which is ignored
         self._media_type = b""

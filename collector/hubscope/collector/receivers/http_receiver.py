@@ -34,6 +34,7 @@ TRANSPORT: Final = "http"
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
 BODY_TIMEOUT_S: Final = 60.0  # a sender this slow holds a connection, and nobody else up
+SEND_BUFFER_BYTES: Final = 64 * 1024  # an answer has 4 KiB at most
 OFF_LOOP_BYTES: Final = 128 * 1024  # above it, decoding goes to a thread: 128 KiB of JSON takes about 3 ms
 
 Scope = MutableMapping[str, Any]
@@ -285,6 +286,8 @@ def listen(address: Address, what: str, flag: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     found = socket.socket(family, socket.SOCK_STREAM)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Linux lets it grow to 4 MB: 13,000 answers to a sender that reads none, and a request worked on for each of them.
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     try:
         found.bind((address.host, address.port))
     except OSError as error:
