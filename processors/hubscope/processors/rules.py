@@ -1,4 +1,4 @@
-"""KPIs, alerts and quotas as typed records, read by rules_file from TOML: kpis.toml and quotas.toml, then the file
+"""KPIs, alerts and quotas as typed records, read from TOML: kpis.toml and quotas.toml beside this file, then the file
 that `--rules` or HUBSCOPE_RULES names, whose records replace those of the same name and add to the rest.
 
 A **KPI** says what is measured and what is good:
