@@ -108,7 +108,8 @@ def names() -> str:
 
     spans = [(code(s.name), s.kind, s.brief, ", ".join(map(code, s.attributes))) for s in semconv.SPANS]
     metrics = [
-        (code(m.name), m.instrument, code(m.unit), m.brief, ", ".join(map(code, m.attributes))) for m in semconv.METRICS
+        (code(m.name), m.instrument, code(m.unit), m.sender, m.brief, ", ".join(map(code, m.attributes)))
+        for m in semconv.METRICS
     ]
     events = [(code(e.name), e.brief, ", ".join(map(code, e.attributes))) for e in semconv.EVENTS]
     attributes = [
@@ -121,7 +122,8 @@ def names() -> str:
         "## Spans",
         table(("name", "kind", "meaning", "attributes"), spans),
         "## Metrics",
-        table(("name", "instrument", "unit", "meaning", "attributes"), metrics),
+        "hubscope does not measure what the application sends itself; KPIs are read from it where it comes.",
+        table(("name", "instrument", "unit", "sent by", "meaning", "attributes"), metrics),
         "## Events",
         "Log records with that event name.",
         table(("name", "meaning", "attributes"), events),
@@ -167,7 +169,7 @@ source = "our own"
 def kpis() -> str:
     from hubscope.processors import rules, rules_file
 
-    found = rules.load("")
+    found = rules_file.load("")
     rows = [
         (code(k.name), k.title, code(k.unit), _aggregate(k), code(str(k.target or "")), k.severity, k.source)
         for k in found.kpis

@@ -26,7 +26,7 @@ from hubscope.collector.otlp.otlp_json import to_protobuf
 from hubscope.console.main import main
 from hubscope.errors import BadInputError, LakeError
 from hubscope.lake_schema import GAUGE, LOGS, TRACES
-from hubscope.processors.rules import load
+from hubscope.processors.rules_file import load
 
 
 def traces(*names: str) -> ExportTraceServiceRequest:

@@ -27,7 +27,7 @@ from hubscope.collector.imports import chunks, import_files
 from hubscope.console.main import main
 from hubscope.exporters.lake import LakeExporter
 from hubscope.lake_schema import GAUGE, LOGS, TRACES
-from hubscope.processors.rules import load
+from hubscope.processors.rules_file import load
 
 START_NS = 1_700_000_000_000_000_000
 

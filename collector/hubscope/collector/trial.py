@@ -128,7 +128,7 @@ def main() -> int:
     from hubscope.collector.segments import batch_despite
     from hubscope.exporters.lake import LakeExporter
     from hubscope.processors.pipeline import processors
-    from hubscope.processors.rules import load
+    from hubscope.processors.rules_file import load
 
     records: list[Record] = []
     with contextlib.suppress(DamagedSegmentError):

@@ -52,7 +52,7 @@ from hubscope.exporters.lake import COLLECTOR_APPLICATION, LakeExporter
 from hubscope.lake_schema import GAUGE
 from hubscope.processors.batch import Batch
 from hubscope.processors.pipeline import processors
-from hubscope.processors.rules import load
+from hubscope.processors.rules_file import load
 
 POLL_S: Final = 0.05
 PUBLISH_S: Final = 0.5

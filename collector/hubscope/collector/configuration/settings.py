@@ -211,10 +211,10 @@ def _rules(settings: CollectorSettings) -> list[str]:
     """What is wrong in the rules file, if one is named and can be read."""
     if settings.rules_path is None and not os.environ.get("HUBSCOPE_RULES"):
         return []
-    from hubscope.processors import rules
+    from hubscope.processors import rules_file
 
     try:
-        rules.load(settings.rules_path)
+        rules_file.load(settings.rules_path)
     except ConfigError as error:
         return [f"rules: {problem}" for problem in error.problems or (error.message,)]
     return []

@@ -50,7 +50,7 @@ def command(paths: tuple[str, ...], lake: str, rules: str | None) -> int:
     """
     from hubscope.collector.imports.import_files import import_file
     from hubscope.collector.private import keep_files_private
-    from hubscope.processors.rules import load
+    from hubscope.processors.rules_file import load
 
     keep_files_private()
     loaded = load(rules)
