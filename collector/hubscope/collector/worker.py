@@ -340,6 +340,7 @@ def main(settings: CollectorSettings) -> int:
         finally:
             ended.set()
             publisher.join(2.0)
+            worker.lake.close()  # a merge that is given up removes what it wrote
     return 0
 
 
