@@ -36,7 +36,7 @@ def test_days_past_their_age_leave_and_it_is_said(new_collector: Callable[..., A
     assert 'hubscope_lake_size_bytes{table="otel_traces",tier="cold"} 0' in metrics
     assert "hubscope_lake_low_disk 0.0" in metrics
     status = CliRunner().invoke(main, ["status", "--lake", str(collector.lake)])
-    assert "of 2024-10-04: 1 rows" in status.output
+    assert "1 rows, 0.0 MiB (past its retention)" in status.output
     assert "dropped otel_traces of 2024-10-04: 1 rows" in collector.output
 
 
