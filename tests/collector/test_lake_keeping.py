@@ -31,8 +31,10 @@ def test_days_past_their_age_leave_and_it_is_said(new_collector: Callable[..., A
     collector.start()  # the lake is looked at from the beginning, then each minute
     collector.wait_for(lambda: spans(collector.lake) == 0, "the day is gone")
     collector.wait_for(lambda: collector.health()["lake_upkeep"]["last_drop"], "health tells what was dropped")
-    metrics = httpx.get(f"http://{collector.addresses['telemetry']}/metrics").text
-    assert 'hubscope_lake_dropped_rows{reason="age"} 2' in metrics  # the span, and a KPI derived of it
+    url = f"http://{collector.addresses['telemetry']}/metrics"
+    collector.wait_for(lambda: "hubscope_lake_size_bytes{" in httpx.get(url).text, "the tables are measured")
+    metrics = httpx.get(url).text
+    assert 'hubscope_lake_dropped_rows_total{reason="age"} 2' in metrics  # the span, and a KPI derived of it
     assert 'hubscope_lake_size_bytes{table="otel_traces",tier="cold"} 0' in metrics
     assert "hubscope_lake_low_disk 0.0" in metrics
     status = CliRunner().invoke(main, ["status", "--lake", str(collector.lake)])
