@@ -74,7 +74,8 @@ class Worker:
         self.drain = threading.Event()  # finish what is sealed, then end
         self.leave = threading.Event()  # end after the segment that is being worked on: another worker goes on
         self.stop = threading.Event()  # give up what cannot be had now
-        self.lake = LakeExporter(settings.lake, f"{COLLECTOR_APPLICATION}/{writer_id(self.state_dir)}")
+        application = f"{COLLECTOR_APPLICATION}/{writer_id(self.state_dir)}"
+        self.lake = LakeExporter(settings.lake, application, policy=settings.keep)
         self.lake_delivery = LakeDelivery(
             self.lake, Cursor(self.state_dir, "lake"), self.stop, self._without_guilty, self.drain
         )
@@ -127,6 +128,7 @@ class Worker:
             "pid": os.getpid(),
             "batches": self.batches,
             "rows": dict(self.lake.rows),
+            "lake": self.lake.upkeep_status(),
             "dead_letters": dead_letter.count(self.state_dir),
             "processor_failures": dict(self.processor_failures),
             "exporters": {d.exporter.name: d.status() for d in self.deliveries},
@@ -339,6 +341,7 @@ def main(settings: CollectorSettings) -> int:
         finally:
             ended.set()
             publisher.join(2.0)
+            worker.lake.close()  # a merge that is given up removes what it wrote
     return 0
 
 

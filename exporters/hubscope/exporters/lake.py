@@ -29,8 +29,9 @@ from hubscope.exporters.base import RecordLike
 from hubscope.exporters.disk import DiskFullError
 from hubscope.exporters.lake_files import STATISTICS, Storage, write_rows
 from hubscope.exporters.lake_policy import LakePolicy
+from hubscope.exporters.lake_upgrade import upgrade
 from hubscope.exporters.lake_upkeep import Upkeep
-from hubscope.lake_schema import LAKE_VERSION, LAKE_VERSION_KEY, PARTITION, SCHEMAS, check_version
+from hubscope.lake_schema import LAKE_VERSION, LAKE_VERSION_KEY, PARTITION, SCHEMAS
 from hubscope.processors.batch import Batch
 
 COLLECTOR_APPLICATION: Final = "hubscope-collector"
@@ -196,29 +197,23 @@ class LakeExporter:
 
     def _open_or_create(self, name: str) -> DeltaTable:
         url = f"{self.lake}/{name}"
+        statistics = ",".join(c for c in STATISTICS if c in SCHEMAS[name].names)
+        configuration = {**_CONFIGURATION, "delta.dataSkippingStatsColumns": statistics}
         try:
             table = DeltaTable(url, storage_options=self._storage_options)
         except TableNotFoundError:
             if "://" not in url:
                 Path(url).mkdir(parents=True, exist_ok=True)
-            statistics = ",".join(c for c in STATISTICS if c in SCHEMAS[name].names)
             table = DeltaTable.create(
                 url,
                 SCHEMAS[name],
                 mode="ignore",
                 partition_by=[PARTITION],
-                configuration={**_CONFIGURATION, "delta.dataSkippingStatsColumns": statistics},
+                configuration=configuration,
                 raise_if_key_not_exists=False,  # our own key is none of Delta's
                 storage_options=self._storage_options,
             )
-        check_version(table.metadata().configuration.get(LAKE_VERSION_KEY), self.lake)
-        missing = set(SCHEMAS[name].names) - {field.name for field in table.schema().fields}
-        if missing:
-            raise LakeError(
-                f"{url}: a Delta table without the columns {', '.join(sorted(missing))}",
-                "give --lake a folder of its own; this table was not made by hubscope",
-            )
-        return table
+        return upgrade(table, name, url, self.lake, configuration)
 
     @contextmanager
     def _told(self, name: str, refusals: tuple[type[Exception], ...] = ()) -> Iterator[None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -22,6 +22,7 @@ from hubscope.collector.configuration.contradictions import contradictions
 from hubscope.collector.configuration.values import MIB_BYTES
 from hubscope.errors import ConfigError
 from hubscope.exporters.forward import ForwardConfig
+from hubscope.exporters.lake_policy import LakePolicy
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class CollectorSettings:
     limits: Limits = Limits()
     security: Security = Security()
     logs: Logs = Logs()
+    keep: LakePolicy = field(default_factory=LakePolicy)
 
     @property
     def wal_dir(self) -> Path:
@@ -92,6 +94,7 @@ def from_json(text: str) -> CollectorSettings:
         ForwardConfig(**{**f, "headers": tuple((name, value) for name, value in f["headers"])}) for f in raw["forward"]
     )
     raw["limits"] = Limits(**raw["limits"])
+    raw["keep"] = LakePolicy(**raw["keep"])
     lists = {key: tuple(value) for key, value in raw["security"].items() if isinstance(value, list)}
     raw["security"] = Security(**{**raw["security"], **lists})
     raw["logs"] = Logs(**raw["logs"])
@@ -103,7 +106,7 @@ class Key(NamedTuple):
 
     path: str
     read: Callable[[Any], Any]
-    field: str  # of CollectorSettings, or `limits.…`, `security.…`
+    field: str  # of CollectorSettings, or `limits.…`, `security.…`, `keep.…`
     brief: str
 
 
@@ -142,6 +145,24 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("log.min_free_disk", values.size, "limits.free_disk_bytes", "The same when the disk has less room than this."),
     Key("log.segment_size", values.positive_size, "segment_size_bytes", "Largest piece that the worker takes at once."),
     Key("exporters.lake.flush_interval", values.positive_duration, "flush_interval_s", "One lake transaction each."),
+    Key(
+        "exporters.lake.cold_after", values.duration, "keep.cold_after_s", "Age at which a day is compressed strongly."
+    ),
+    Key(
+        "exporters.lake.cold_url",
+        values.place,
+        "keep.cold_url",
+        "Folder or URL it then goes to; beside the rest if none.",
+    ),
+    Key("exporters.lake.retention", values.duration, "keep.retention_s", "Age at which a day is dropped; 0 is never."),
+    Key("exporters.lake.rollup_retention", values.duration, "keep.rollup_retention_s", "The same for the rollups."),
+    Key(
+        "exporters.lake.max_size", values.size, "keep.max_size_bytes", "Beyond it the oldest day is dropped; 0 is none."
+    ),
+    Key(
+        "exporters.lake.min_free_disk", values.size, "keep.min_free_disk_bytes", "With less the oldest day is dropped."
+    ),
+    Key("exporters.lake.reader_grace", values.duration, "keep.reader_grace_s", "Time for readers without a lease."),
     Key("telemetry.endpoint", values.address, "telemetry", "/metrics and /healthz, 127.0.0.1:8888 by default."),
     Key("logs.format", values.log_format, "logs.format", "text, or json: one object a line."),
     Key("logs.level", values.log_level, "logs.level", "debug, info, warning or error."),
@@ -248,10 +269,10 @@ def _build(
         if is_url:
             problems.append(f"state: must be given, because the lake is a URL ({lake}): the log needs a local folder")
         state_dir = os.path.join(lake, ".state")
-    nested: dict[str, dict[str, Any]] = {"limits": {}, "security": {}, "logs": {}}
+    nested: dict[str, dict[str, Any]] = {"limits": {}, "security": {}, "logs": {}, "keep": {}}
     plain: dict[str, Any] = {}
-    for field, value in found.items():
-        group, _, name = field.rpartition(".")
+    for where, value in found.items():
+        group, _, name = where.rpartition(".")
         (nested[group] if group else plain)[name] = value
     security = nested["security"]
     security["bearer_tokens"] = (*security.get("bearer_tokens", ()), *security.pop("file_tokens", ()))
@@ -262,6 +283,7 @@ def _build(
         limits=Limits(**nested["limits"]),
         security=Security(**security),
         logs=Logs(**nested["logs"]),
+        keep=LakePolicy(**nested["keep"]),
         **plain,
     )
 
