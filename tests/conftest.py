@@ -9,6 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says how busy the machine is, and no test asserts that.
+settings.register_profile("hubscope", deadline=None)
+settings.load_profile("hubscope")
 
 
 @pytest.fixture(scope="session")

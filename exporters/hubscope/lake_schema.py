@@ -29,6 +29,7 @@ SUM: Final = "otel_metrics_sum"
 HISTOGRAM: Final = "otel_metrics_histogram"
 EXPONENTIAL_HISTOGRAM: Final = "otel_metrics_exponential_histogram"
 SUMMARY: Final = "otel_metrics_summary"
+ROLLUP: Final = "hub_rollup"  # ours, made of the others: what a series did in a minute
 
 PARTITION: Final = "Date"
 
@@ -171,6 +172,48 @@ _distribution = [
     _temporality,
 ]
 
+# What a series is: all of a minute's spans, or values of a KPI, that agree in these. Null where there is none.
+ROLLUP_KEYS: Final = (
+    "ServiceName",
+    "ServiceVersion",
+    "ServiceInstanceId",
+    "MetricName",
+    "KpiName",
+    "SpanName",
+    "SpanKind",
+    "DbQuerySummary",
+    "PluginId",
+    "PluginHook",
+    "TaskName",
+)
+_rollup = pa.schema(
+    [
+        pa.field(PARTITION, pa.date32()),
+        pa.field("TimeUnix", _time),  # the minute's first moment
+        pa.field("TimeUnixNano", pa.int64()),
+        pa.field("ServiceName", pa.string()),
+        pa.field("ServiceVersion", pa.string()),
+        pa.field("ServiceInstanceId", pa.string()),
+        pa.field("MetricName", pa.string()),  # `hub.kpi.value`; null: spans, by the minute they started in
+        pa.field("KpiName", pa.string()),
+        pa.field("SpanName", pa.string()),  # `(other)`: all series beyond 2,000
+        pa.field("SpanKind", pa.string()),
+        pa.field("DbQuerySummary", pa.string()),
+        pa.field("PluginId", pa.string()),
+        pa.field("PluginHook", pa.string()),
+        pa.field("TaskName", pa.string()),
+        pa.field("Count", pa.int64()),  # rows of one minute and series are to be added: there may be several
+        pa.field("ErrorCount", pa.int64()),  # spans with status Error, KPI values that missed their target
+        pa.field("Sum", pa.float64()),  # seconds, or the KPI's unit
+        pa.field("Min", pa.float64()),
+        pa.field("Max", pa.float64()),
+        # Bucket i counts values in (2^(i/32), 2^((i+1)/32)]: an exponential histogram of scale 5, a quantile from it is
+        # off by 1.1 % at most. 0 and less is in the lowest bucket, -34368.
+        pa.field("BucketIndexes", pa.list_(pa.int32())),
+        pa.field("BucketCounts", pa.list_(pa.int64())),
+    ]
+)
+
 SCHEMAS: Final[dict[str, pa.Schema]] = {
     TRACES: _traces,
     LOGS: _logs,
@@ -205,6 +248,7 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             pa.field("ValueAtQuantiles", pa.list_(pa.struct([("Quantile", pa.float64()), ("Value", pa.float64())]))),
         ]
     ),
+    ROLLUP: _rollup,
 }
 
 

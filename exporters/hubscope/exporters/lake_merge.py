@@ -19,7 +19,8 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from hubscope.exporters.lake_files import ROW_GROUP_ROWS, Storage, in_order, text_leaves, write_file
 from hubscope.lake_paths import DataFile
-from hubscope.lake_schema import PARTITION, SCHEMAS
+from hubscope.lake_rollup import merged
+from hubscope.lake_schema import PARTITION, ROLLUP, SCHEMAS
 
 SMALL_BYTES: Final = 4 << 20
 LARGE_BYTES: Final = 128 << 20  # what DuckDB and Spark read well: 100 MB to 1 GB
@@ -113,17 +114,22 @@ def row_groups(
                 raise Stopped
             waiting.append(part)
             if sum(p.num_rows for p in waiting) >= ROW_GROUP_ROWS or sum(p.nbytes for p in waiting) >= ROW_GROUP_BYTES:
-                yield _sorted(waiting)
+                yield _joined(name, waiting)
     if waiting:
-        yield _sorted(waiting)
+        yield _joined(name, waiting)
 
 
-def _sorted(parts: list[pa.Table]) -> pa.Table:
-    """All the parts' rows in order. Takes them out of the list, so that each copy made on the way is the only one."""
+def _joined(name: str, parts: list[pa.Table]) -> pa.Table:
+    """All the parts' rows in order. Takes them out of the list, so that each copy made on the way is the only one.
+
+    The rollup's rows of one series and minute become one, unless a later hubscope has columns there that may not agree.
+    """
     rows = pa.concat_tables(parts)
     parts.clear()
     rows = rows.unify_dictionaries()
     rows = rows.combine_chunks()
+    if name == ROLLUP and set(rows.column_names) < set(SCHEMAS[ROLLUP].names):
+        rows = merged(rows)
     return in_order(rows)
 
 

@@ -26,7 +26,7 @@ from hubscope.exporters.lake_policy import LakePolicy
 from hubscope.exporters.lake_retention import Snapshot, days_beyond, first_day_kept, past, sizes_of_days
 from hubscope.exporters.lake_vacuum import Vacuum
 from hubscope.lake_paths import DataFile, cold_base, files_of, is_elsewhere, split
-from hubscope.lake_schema import SCHEMAS
+from hubscope.lake_schema import ROLLUP, SCHEMAS
 
 COMMITS_BETWEEN: Final = 64  # looking at the files costs 1 ms; with two commits a second, every half minute
 KEEP_EVERY_S: Final = 60.0
@@ -37,7 +37,7 @@ SIZE: Final = "size"
 DISK: Final = "disk"
 # Beside what a merge writes: the log's commits of every table must still go in.
 _SPARE_BYTES: Final = 64 << 20
-_ROLLUPS: Final = frozenset(name for name in SCHEMAS if name.startswith("hub_rollup"))
+_ROLLUPS: Final = frozenset({ROLLUP})  # of an age of their own
 
 _log = logging.getLogger(__name__)
 

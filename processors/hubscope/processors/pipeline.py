@@ -8,6 +8,7 @@ from hubscope.processors.batch import Processor
 from hubscope.processors.derived import Derived
 from hubscope.processors.kpis import Kpis
 from hubscope.processors.quotas import Quotas
+from hubscope.processors.rollup import Rollup
 from hubscope.processors.rules import Rules
 from hubscope.processors.snapshots import Remembered
 
@@ -21,4 +22,5 @@ def processors(rules: Rules, state_dir: Path | None) -> tuple[Processor, ...]:
         Remembered(Derived(), directory),  # before the KPIs, which are fed by what it derives
         Remembered(Kpis(rules), directory),
         Remembered(Quotas(rules), directory),
+        Rollup(),  # after what it rolls up
     )

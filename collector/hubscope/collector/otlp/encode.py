@@ -18,7 +18,7 @@ from hubscope import lake_values
 from hubscope.collector.log.wal import Record, Signal
 from hubscope.collector.otlp.decode_metrics import KINDS
 from hubscope.errors import PermanentError
-from hubscope.lake_schema import GAUGE, HISTOGRAM, LOGS, SUM, SUMMARY
+from hubscope.lake_schema import GAUGE, HISTOGRAM, LOGS, ROLLUP, SUM, SUMMARY
 
 Row = Mapping[str, Any]
 _KIND_OF: Final = {table_name: kind for kind, table_name in KINDS.items()}
@@ -42,11 +42,11 @@ _SCOPE: Final = (
 
 
 def encode_derived(derived: Mapping[str, pa.Table], received_unix_nano: int) -> list[Record]:
-    """The derived rows as requests, at most one of metrics and one of logs.
+    """The derived rows as requests, at most one of metrics and one of logs. Rollups stay in the lake.
 
     Raises PermanentError for spans: processors derive points and events, nothing else.
     """
-    other = [name for name, rows in derived.items() if rows.num_rows and name not in (*_KIND_OF, LOGS)]
+    other = [name for name, rows in derived.items() if rows.num_rows and name not in (*_KIND_OF, LOGS, ROLLUP)]
     if other:
         raise PermanentError(f"derived rows of {', '.join(other)} cannot be forwarded", "derive metrics or logs")
     records = []
