@@ -95,6 +95,17 @@ SERVICE_INSTANCE_ID = _attribute(
     stability="stable",
     column="ServiceInstanceId",
 )
+HOST_NAME = _attribute("host.name", "string", "The machine's name.")
+HOST_ARCH = _attribute("host.arch", "string", "Its processor: `amd64`, `arm64`, …")
+OS_TYPE = _attribute("os.type", "string", "`linux`, `darwin` or `windows`.")
+OS_DESCRIPTION = _attribute("os.description", "string", "The operating system with its version, as a person reads it.")
+
+# --- what the collector adds --------------------------------------------------------------------------------
+HUB_REDACTED = _attribute(
+    "hub.redacted",
+    "string[]",
+    "Where the collector replaced secrets in this span, log record or resource: attribute keys and names of fields.",
+)
 
 # --- start --------------------------------------------------------------------------------------------------
 HUB_STARTUP_TYPE = _attribute("hub.startup.type", "string", "`cold` or `warm`.")

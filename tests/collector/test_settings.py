@@ -18,6 +18,7 @@ from hubscope.collector.configuration.addresses import Address
 from hubscope.collector.configuration.settings import CollectorSettings, Limits, Logs, Security, from_json, load
 from hubscope.errors import ConfigError, status_of
 from hubscope.exporters.forward import ForwardConfig
+from hubscope.processors.options import EnrichmentOptions, ProcessorOptions, RedactionOptions
 
 
 def problems_of(tmp_path: Path, name: str, content: str, **more: Any) -> tuple[str, ...]:
@@ -220,6 +221,9 @@ def test_settings_survive_the_way_to_another_process(tmp_path: Path) -> None:
         forward=(ForwardConfig("a", "http://b:1", (("k", "v"),)),),
         limits=Limits(log_size_bytes=1),
         security=Security(bearer_tokens=("t",), insecure=True),
+        processors=ProcessorOptions(
+            RedactionOptions(keys=("a",)), enrichment=EnrichmentOptions(attributes=(("k", "v"),))
+        ),
     )
     assert from_json(settings.to_json()) == settings
     (tmp_path / "s.json").write_text(settings.to_json())
@@ -232,6 +236,8 @@ def test_every_key_leads_to_a_setting() -> None:
     known |= {f"limits.{n}" for n in Limits.__dataclass_fields__}
     known |= {f"security.{n}" for n in Security.__dataclass_fields__} | {"security.file_tokens"}  # become bearer_tokens
     known |= {f"logs.{n}" for n in Logs.__dataclass_fields__}
+    for group in ("redaction", "attribute_limits", "enrichment", "sampling"):
+        known |= {f"{group}.{n}" for n in getattr(CollectorSettings("", "").processors, group).__dataclass_fields__}
     assert {key.field for key in collector_settings.KEYS} <= known
     assert set(collector_settings.FLAGS.values()) <= {key.path for key in collector_settings.KEYS}
 

@@ -23,6 +23,8 @@ class Batch:
     received_unix_nano: int  # when the segment's first record was received
     tables: Mapping[str, pa.Table] = field(default_factory=dict)
     derived: Mapping[str, pa.Table] = field(default_factory=dict)
+    # Index of a request -> its bytes, where redaction or a limit changed it: what a forwarder sends in its place.
+    changed: Mapping[int, bytes] = field(default_factory=dict)
 
     def with_derived(self, table_name: str, rows: pa.Table) -> Batch:
         """The same batch with `rows` behind what was already derived for `table_name`; no rows change nothing.

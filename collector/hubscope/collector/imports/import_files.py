@@ -18,15 +18,15 @@ from hubscope.collector.log.wal import Record
 from hubscope.collector.segments import batch_of
 from hubscope.errors import HubscopeError, LakeError, RetryableError
 from hubscope.exporters.lake import LakeExporter
-from hubscope.processors.batch import Batch, Processor
-from hubscope.processors.pipeline import processors
+from hubscope.processors.batch import Batch
+from hubscope.processors.pipeline import Chain, chain
 from hubscope.processors.rules import Rules
 
 BATCH_BYTES: Final = 8 << 20  # one Delta commit; half of the collector's segments, for JSON takes memory beside it
 FIRST_REASONS: Final = 10
 
 Placed = tuple[str, Record]  # where it stood, and what it is
-Through = tuple[Processor, ...]
+
 Progress = Callable[[str, int, int], None]  # what is done, bytes done, bytes in all
 
 
@@ -59,7 +59,7 @@ def import_file(path: Path, lake: str, rules: Rules, name: str = "", progress: P
         if path.is_dir():
             raise LakeError(f"{outcome.name}: is a folder", "name the files in it: hubscope import FOLDER/*.json")
         exporter = LakeExporter(lake, f"hubscope-import/{_digest(path, outcome.name, progress, total_bytes)}")
-        through = processors(rules, None)
+        through = chain(rules, None)
         for number, placed in enumerate(_batches(path, outcome, progress, total_bytes), start=1):
             batch = _batch(number, placed, through, rules, outcome)
             before = sum(exporter.rows.values())
@@ -102,7 +102,7 @@ def _batches(path: Path, outcome: Outcome, progress: Progress, total_bytes: int)
         yield placed
 
 
-def _batch(number: int, placed: list[Placed], through: Through, rules: Rules, outcome: Outcome) -> Batch:
+def _batch(number: int, placed: list[Placed], through: Chain, rules: Rules, outcome: Outcome) -> Batch:
     """The batch of all the records that can be taken; the others are counted with their reasons."""
     try:
         return batch_of(number, [record for _, record in placed], through)
@@ -112,7 +112,7 @@ def _batch(number: int, placed: list[Placed], through: Through, rules: Rules, ou
         good = []
         for where, record in placed:
             try:
-                batch_of(number, [record], processors(rules, None))
+                batch_of(number, [record], chain(rules, None))
                 good.append(record)
             except Exception as error:  # noqa: BLE001 - whatever it makes the code raise is why it is rejected
                 outcome.reject(where, error.message if isinstance(error, HubscopeError) else repr(error)[:300])
