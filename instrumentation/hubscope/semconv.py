@@ -106,6 +106,11 @@ HUB_REDACTED = _attribute(
     "string[]",
     "Where the collector replaced secrets in this span, log record or resource: attribute keys and names of fields.",
 )
+HUB_SAMPLING_ADJUSTED_COUNT = _attribute(
+    "hub.sampling.adjusted_count",
+    "double",
+    "How many spans this one stands for, where a share of the traces was kept; absent, it is itself alone.",
+)
 
 # --- start --------------------------------------------------------------------------------------------------
 HUB_STARTUP_TYPE = _attribute("hub.startup.type", "string", "`cold` or `warm`.")

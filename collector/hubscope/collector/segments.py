@@ -29,7 +29,10 @@ def arrived(segment: int, records: Sequence[Record], chain: Chain) -> Batch:
     """The rows of the records, as the processors of what arrives leave them. Raises what the decoder and they raise."""
     received_unix_nano = records[0].received_unix_nano if records else 0
     decoded = decode_arriving(records, chain.arriving, chain.added)
-    return Batch(segment, received_unix_nano, decoded.tables, changed=decoded.changed)
+    last_unix_nano = max((record.received_unix_nano for record in records), default=0)
+    return Batch(
+        segment, received_unix_nano, decoded.tables, last_received_unix_nano=last_unix_nano, changed=decoded.changed
+    )
 
 
 def batch_of(segment: int, records: Sequence[Record], chain: Chain) -> Batch:
@@ -101,8 +104,10 @@ class DerivedLog:
     same one, so a forwarder never needs the processors.
     """
 
+    _folder = "derived"
+
     def __init__(self, state_dir: Path) -> None:
-        self._directory = state_dir / "derived"
+        self._directory = state_dir / self._folder
 
     def keep(self, segment: int, records: Sequence[Record]) -> None:
         """Keep the derived records of a segment; none are kept as no file."""
@@ -129,3 +134,9 @@ class DerivedLog:
 
     def _path(self, segment: int) -> Path:
         return self._directory / f"{segment:016d}.wal"
+
+
+class SampledLog(DerivedLog):
+    """The same for the spans that sampling let go with each segment, for destinations that take only those."""
+
+    _folder = "sampled"

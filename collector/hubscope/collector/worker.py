@@ -43,13 +43,23 @@ from hubscope.collector.log.durable import write_durably
 from hubscope.collector.log.wal import Following, Record, remove_segment, sealed_segments, segment_number
 from hubscope.collector.otlp.decode import mend_payload
 from hubscope.collector.otlp.encode import encode_derived
+from hubscope.collector.otlp.encode_traces import encode_spans
+from hubscope.collector.outgoing import Outgoing
 from hubscope.collector.private import keep_files_private
-from hubscope.collector.segments import ChangedLog, DerivedLog, arrived, batch_despite, batch_of, readable_records
+from hubscope.collector.segments import (
+    ChangedLog,
+    DerivedLog,
+    SampledLog,
+    arrived,
+    batch_despite,
+    batch_of,
+    readable_records,
+)
 from hubscope.collector.trial import guilty_records, sweep
 from hubscope.errors import HubscopeError, RetryableError, status_of
 from hubscope.exporters.forward import ForwardConfig, ForwardExporter
 from hubscope.exporters.lake import COLLECTOR_APPLICATION, LakeExporter
-from hubscope.lake_schema import GAUGE
+from hubscope.lake_schema import GAUGE, TRACES
 from hubscope.processors.batch import Batch
 from hubscope.processors.pipeline import chain
 from hubscope.processors.rules import load
@@ -87,6 +97,7 @@ class Worker:
         )
         self._derived = DerivedLog(self.state_dir)
         self._changed = ChangedLog(self.state_dir)
+        self._sampled = SampledLog(self.state_dir)
         self._deaths = Deaths(self.state_dir / "attempts.json", self.lake_delivery.cursor.segment)
         self._following = Following(settings.wal_dir)
         self._oldest = 0  # segments below it are deleted
@@ -132,7 +143,7 @@ class Worker:
             "rows": dict(self.lake.rows),
             "dead_letters": dead_letter.count(self.state_dir),
             "processor_failures": dict(self.processor_failures),
-            "processors": {processor.name: processor.counts() for processor in self._chain.arriving},
+            "processors": self._chain.counts(),
             "exporters": {d.exporter.name: d.status() for d in self.deliveries},
             "kpis": list(self.kpis.values()),
         }
@@ -147,6 +158,7 @@ class Worker:
             self.stop,
             self.settings.wal_dir,
             self.state_dir,
+            Outgoing(self.state_dir, forward, self._chain.added, self._chain.is_sampling),
             lambda: self.processed,
             self.settings.limits.log_size_bytes // 2,  # the other half stays for the lake
             self._nothing_more,
@@ -171,6 +183,8 @@ class Worker:
         if self._forwards:
             self._derived.keep(segment, _encoded(batch))
             self._changed.keep(segment, records, self._changed_of(batch, records, guilty))
+            if self._chain.is_sampling and any(forward.sampled for forward in self.settings.forward):
+                self._sampled.keep(segment, _encoded_spans(batch))
         self._guilty[segment] = set(guilty)
         self._note_kpis(batch)
         if self._hand_over(batch, len(records) - len(guilty)):
@@ -246,9 +260,15 @@ class Worker:
             _log.error("request %d of segment %d is now a dead letter: %s", index, batch.segment, text)
         aside.update(found)
         rest = [record for index, record in enumerate(records) if index not in aside]
-        return replace(
-            batch, tables=arrived(batch.segment, rest, self._chain).tables, derived=batch.derived if rest else {}
-        )
+        tables = arrived(batch.segment, rest, self._chain).tables
+        if self._chain.is_sampling:  # its spans are of many segments: they stay, and the last time are set aside too
+            spans = batch.tables.get(TRACES)
+            tables = {name: rows for name, rows in tables.items() if name != TRACES}
+            if spans is not None and rest:
+                tables[TRACES] = spans
+            for index, record in enumerate(_encoded_spans(batch) if not rest else (), start=len(records)):
+                dead_letter.set_aside(self.state_dir, batch.segment, index, record, reason)
+        return replace(batch, tables=tables, derived=batch.derived if rest else {})
 
     def _hand_over(self, batch: Batch, record_count: int) -> bool:
         while not self.stop.is_set():
@@ -276,6 +296,7 @@ class Worker:
         self._oldest = max(self._oldest, finished + 1)
         self._derived.forget_up_to(finished)
         self._changed.forget_up_to(finished)
+        self._sampled.forget_up_to(finished)
         for segment in [s for s in self._guilty if s <= finished]:
             del self._guilty[segment]
 
@@ -328,6 +349,12 @@ def _encoded(batch: Batch) -> list[Record]:
     except Exception:  # noqa: BLE001 - what was derived must not stop what arrived
         _log.exception("what was derived of segment %d cannot be forwarded", batch.segment)
         return []
+
+
+def _encoded_spans(batch: Batch) -> list[Record]:
+    """The spans that sampling let go, as OTLP."""
+    spans = batch.tables.get(TRACES)
+    return encode_spans(spans, batch.received_unix_nano) if spans is not None else []
 
 
 def writer_id(state_dir: Path) -> str:

@@ -56,9 +56,9 @@ class SamplingOptions:
     wait_s: float = 10.0  # from a trace's first span to its decision
     slow_s: float = 0.0  # traces at least this long are kept; 0: none for their length alone
     slow_percentile: float = 99.0  # kept above this percentile of their root operation; 0 switches it off
-    max_traces: int = 100_000  # waiting for their decision; beyond it the oldest is decided at once
+    max_traces: int = 50_000  # waiting for their decision; beyond it the oldest is decided at once
     max_size_bytes: int = 256 << 20  # of their spans, compressed, on disk; the same
-    max_decisions: int = 500_000  # remembered for late spans
+    max_decisions: int = 200_000  # remembered for late spans
 
 
 @dataclass(frozen=True)

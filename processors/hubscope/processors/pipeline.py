@@ -16,6 +16,8 @@ from hubscope.processors.options import ProcessorOptions
 from hubscope.processors.quotas import Quotas
 from hubscope.processors.redaction import Redaction
 from hubscope.processors.rules import Rules
+from hubscope.processors.sampling import KEPT_SNAPSHOTS, Sampling
+from hubscope.processors.sampling_files import SamplingFiles
 from hubscope.processors.snapshots import Remembered
 
 _KEY_BYTES: Final = 32
@@ -27,6 +29,17 @@ class Chain(NamedTuple):
     arriving: tuple[Arriving, ...]
     added: tuple[tuple[str, str], ...]  # resource attributes, where the sender gave none
     batches: tuple[Processor, ...]
+
+    @property
+    def is_sampling(self) -> bool:
+        """Whether spans leave with another batch than the one they came with."""
+        return any(getattr(processor, "name", "") == Sampling.name for processor in self.batches)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """What each processor tells of what it did, by its name; those that tell nothing are absent."""
+        told = {processor.name: processor.counts() for processor in self.arriving}
+        told |= {p.name: p.counts() for p in self.batches if isinstance(p, Remembered)}
+        return {name: counts for name, counts in told.items() if counts}
 
 
 def chain(
@@ -41,7 +54,17 @@ def chain(
     if options.redaction.enabled:  # first: nothing that comes after sees a secret
         arriving.append(Redaction(options.redaction, _hash_key(state_dir)))
     arriving.append(AttributeLimits(options.attribute_limits))
-    return Chain(tuple(arriving), added(options.enrichment, is_local), processors(rules, state_dir))
+    batches = processors(rules, state_dir)
+    if state_dir is not None and (options.sampling.enabled or has_waiting(state_dir)):
+        directory = Path(state_dir) / "processors"
+        sampling = Sampling(options.sampling, directory)  # last: what is derived before it is derived of everything
+        batches = (*batches, Remembered(sampling, directory, KEPT_SNAPSHOTS, is_durable=True))
+    return Chain(tuple(arriving), added(options.enrichment, is_local), batches)
+
+
+def has_waiting(state_dir: Path) -> bool:
+    """Whether spans wait in sampling's state: they may also where it is switched off by now."""
+    return any(spans for spans, _ in SamplingFiles(Path(state_dir) / "processors").named_in_snapshots())
 
 
 def processors(rules: Rules, state_dir: Path | None) -> tuple[Processor, ...]:

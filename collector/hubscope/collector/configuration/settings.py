@@ -293,6 +293,8 @@ def _file_destinations(raw: Any, problems: list[str]) -> list[ForwardConfig]:
         "url": values.otlp_url,
         "headers": values.headers,
         "timeout": values.positive_duration,
+        "sampled": values.boolean,
+        "enriched": values.boolean,
     }
     destinations: list[ForwardConfig] = []
     for index, entry in enumerate(raw):
@@ -321,6 +323,8 @@ def _file_destinations(raw: Any, problems: list[str]) -> list[ForwardConfig]:
                     url=read["url"],
                     headers=read.get("headers", ()),
                     timeout_s=read.get("timeout", ForwardConfig.timeout_s),
+                    sampled=read.get("sampled", False),
+                    enriched=read.get("enriched", False),
                 )
             )
     return destinations

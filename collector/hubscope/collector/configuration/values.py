@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from hubscope.collector.configuration.addresses import Address
 from hubscope.collector.configuration.variables import Scalar
+from hubscope.processors.options import ACTIONS
 
 MIB_BYTES: Final = 1024 * 1024
 
@@ -123,10 +124,10 @@ def boolean(value: Any) -> bool:
     return value
 
 
-def one_of(known: tuple[str, ...], value: Any) -> str:
-    """One of some words."""
-    if value not in known:
-        raise ValueError(f"must be one of {', '.join(known)}, got {shown(value)}")
+def redaction_action(value: Any) -> str:
+    """mask, hash or drop."""
+    if value not in ACTIONS:
+        raise ValueError(f"must be one of {', '.join(ACTIONS)}, got {shown(value)}")
     return str(value)
 
 
