@@ -8,7 +8,9 @@ A command, an option or an argument without help is an error: a reference with g
 
 from __future__ import annotations
 
+import ast
 import difflib
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -108,7 +110,8 @@ def names() -> str:
 
     spans = [(code(s.name), s.kind, s.brief, ", ".join(map(code, s.attributes))) for s in semconv.SPANS]
     metrics = [
-        (code(m.name), m.instrument, code(m.unit), m.brief, ", ".join(map(code, m.attributes))) for m in semconv.METRICS
+        (code(m.name), m.instrument, code(m.unit), m.sender, m.brief, ", ".join(map(code, m.attributes)))
+        for m in semconv.METRICS
     ]
     events = [(code(e.name), e.brief, ", ".join(map(code, e.attributes))) for e in semconv.EVENTS]
     attributes = [
@@ -121,7 +124,8 @@ def names() -> str:
         "## Spans",
         table(("name", "kind", "meaning", "attributes"), spans),
         "## Metrics",
-        table(("name", "instrument", "unit", "meaning", "attributes"), metrics),
+        "hubscope does not measure what the application sends itself; KPIs are read from it where it comes.",
+        table(("name", "instrument", "unit", "sent by", "meaning", "attributes"), metrics),
         "## Events",
         "Log records with that event name.",
         table(("name", "meaning", "attributes"), events),
@@ -167,7 +171,7 @@ source = "our own"
 def kpis() -> str:
     from hubscope.processors import rules, rules_file
 
-    found = rules.load("")
+    found = rules_file.load("")
     rows = [
         (code(k.name), k.title, code(k.unit), _aggregate(k), code(str(k.target or "")), k.severity, k.source)
         for k in found.kpis
@@ -378,6 +382,56 @@ def errors() -> str:
     )
 
 
+# --- OTLP conformance ---------------------------------------------------------------------------------------
+
+DUTIES = Path(__file__).parent.parent / "tests" / "collector" / "duties"
+CONFORMANCE = """
+Every rule is a test that puts bytes on a real socket of the collector: OTLP 1.11, RFC 9110 and 9112, ProtoJSON, and
+what broke other servers. The last column is the OpenTelemetry Collector 0.140 asked the same (`python -m
+tests.collector.duties.stock`): "holds", "differs", or nothing where the rule is about our settings or our lake. Some
+rules are choices that the specification leaves open, so "differs" is not always "wrong".
+
+What is decided where the specification leaves it open:
+
+- A request is taken whole or refused whole, so `rejected_…` is never above 0; `partial_success` carries warnings only.
+- 64 MiB after decompression (`receivers.max_request_size`), at most 1,000,000 spans, points or records and 2,000,000
+  parts in them, and in JSON 1,600,000 objects and lists and 4,000,000 members.
+- Values may be nested as deep as protobuf's parsers read them: 100 messages inside each other. That is 47 arrays in an
+  attribute of a span or log record, 48 in a log's body, and 31 key-value lists.
+- Request line, headers and trailers 64 KiB; headers within 20 s, a body or gRPC message within 60 s.
+- Codings are none and gzip, everything else is 415.
+- In JSON, of a key that stands twice the last counts; two members of a oneof are an error; a byte order mark is
+  ignored.
+"""
+
+
+def conformance() -> str:
+    stock = json.loads((DUTIES / "stock.json").read_text(encoding="utf-8"))
+    problems: list[str] = []
+    parts = [CONFORMANCE]
+    for path in sorted(DUTIES.glob("test_*.py")):
+        module = ast.parse(path.read_text(encoding="utf-8"))
+        rows = []
+        for node in module.body:
+            if not isinstance(node, ast.FunctionDef) or not node.name.startswith("test_"):
+                continue
+            rule = ast.get_docstring(node) or ""
+            if not rule:
+                problems.append(f"{path.name}::{node.name} has no docstring")
+            marks = {mark.id for mark in node.decorator_list if isinstance(mark, ast.Name)}
+            ours = "no: grpcio's core answers before us" if "by_grpcio" in marks else "yes"
+            rows.append((rule, code(node.name), ours, stock.get(f"{path.stem}.{node.name}", "")))
+        title = (ast.get_docstring(module) or path.stem).splitlines()[0].rstrip(".")
+        parts.append(f"## {title}\n\n" + table(("rule", "test", "holds", "stock Collector"), rows))
+    if problems:
+        raise Incomplete("\n".join(problems))
+    return page(
+        "OTLP conformance",
+        f"the {sum(part.count(' | `test_') for part in parts)} tests in `tests/collector/duties/`",
+        *parts,
+    )
+
+
 PAGES: tuple[tuple[str, Callable[[], str]], ...] = (
     ("commands.md", commands),
     ("environment.md", environment),
@@ -386,6 +440,7 @@ PAGES: tuple[tuple[str, Callable[[], str]], ...] = (
     ("lake.md", lake),
     ("configuration.md", configuration),
     ("errors.md", errors),
+    ("otlp-conformance.md", conformance),
 )
 
 

@@ -35,10 +35,11 @@ class Lease:
     def hold(self, files: Iterable[str]) -> None:
         """Hold just these, each `table/path` with the path as the table's log has it."""
         said = json.dumps({"pid": self._pid, "taken_unix_ns": time.time_ns(), "files": sorted(files)}).encode()
-        # A vacuum that reads half of it finds no JSON, and takes everything as held.
-        os.ftruncate(self._fd, 0)
-        os.lseek(self._fd, 0, os.SEEK_SET)
-        os.write(self._fd, said)
+        # A vacuum that reads half of it finds no JSON, and takes everything as held; so does one on a full disk.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, 0)
+            os.lseek(self._fd, 0, os.SEEK_SET)
+            os.write(self._fd, said)
 
     def release(self) -> None:
         """End the lease. Nothing in a forked child: the lease is its parent's."""

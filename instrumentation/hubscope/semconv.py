@@ -34,13 +34,18 @@ class Span(NamedTuple):
 
 
 class Metric(NamedTuple):
-    """A metric, with its UCUM unit and the attributes that tell its series apart."""
+    """A metric, with its UCUM unit and the attributes that tell its series apart.
+
+    `sender` is "hubscope" where something of ours measures it, and "application" where the name is reserved for an
+    application (or its user interface) that does.
+    """
 
     name: str
     instrument: str  # histogram | counter | updowncounter | gauge | observable_gauge
     unit: str
     brief: str
     attributes: tuple[str, ...]
+    sender: str = "hubscope"
 
 
 class Event(NamedTuple):
@@ -69,8 +74,8 @@ def _span(name: str, kind: str, brief: str, *attributes: str) -> str:
     return name
 
 
-def _metric(name: str, instrument: str, unit: str, brief: str, *attributes: str) -> str:
-    _metrics.append(Metric(name, instrument, unit, brief, attributes))
+def _metric(name: str, instrument: str, unit: str, brief: str, *attributes: str, sender: str = "hubscope") -> str:
+    _metrics.append(Metric(name, instrument, unit, brief, attributes, sender))
     return name
 
 
@@ -431,16 +436,40 @@ METRIC_PLUGIN_OVERHEAD = _metric(
     HUB_PLUGIN_ID,
 )
 METRIC_PLUGIN_USAGE_MEMORY = _metric(
-    "hub.plugin.usage.memory", "gauge", "By", "Memory attributed to a plugin.", HUB_PLUGIN_ID, HUB_PLUGIN_TIER
+    "hub.plugin.usage.memory",
+    "gauge",
+    "By",
+    "Memory attributed to a plugin.",
+    HUB_PLUGIN_ID,
+    HUB_PLUGIN_TIER,
+    sender="application",
 )
 METRIC_PLUGIN_USAGE_CPU = _metric(
-    "hub.plugin.usage.cpu", "gauge", "1", "Share of one CPU used by a plugin.", HUB_PLUGIN_ID, HUB_PLUGIN_TIER
+    "hub.plugin.usage.cpu",
+    "gauge",
+    "1",
+    "Share of one CPU used by a plugin.",
+    HUB_PLUGIN_ID,
+    HUB_PLUGIN_TIER,
+    sender="application",
 )
 METRIC_PLUGIN_USAGE_NETWORK = _metric(
-    "hub.plugin.usage.network", "gauge", "By/s", "Network use of a plugin.", HUB_PLUGIN_ID, HUB_PLUGIN_TIER
+    "hub.plugin.usage.network",
+    "gauge",
+    "By/s",
+    "Network use of a plugin.",
+    HUB_PLUGIN_ID,
+    HUB_PLUGIN_TIER,
+    sender="application",
 )
 METRIC_PLUGIN_USAGE_DISK = _metric(
-    "hub.plugin.usage.disk", "gauge", "By", "Bytes a plugin keeps on disk.", HUB_PLUGIN_ID, HUB_PLUGIN_TIER
+    "hub.plugin.usage.disk",
+    "gauge",
+    "By",
+    "Bytes a plugin keeps on disk.",
+    HUB_PLUGIN_ID,
+    HUB_PLUGIN_TIER,
+    sender="application",
 )
 METRIC_PLUGINS_INSTALLED = _metric("hub.plugins.installed", "gauge", "{plugin}", "Plugins installed at the same time.")
 METRIC_QUOTA_VIOLATIONS = _metric(
@@ -474,22 +503,37 @@ METRIC_CACHE_SIZE = _metric(
     "hub.cache.size", "gauge", "{item}", "Items held.", HUB_CACHE_NAME, HUB_CACHE_TIER, HUB_CACHE_CAPACITY
 )
 METRIC_CACHE_EVICTIONS = _metric(
-    "hub.cache.evictions", "counter", "{item}", "Items evicted.", HUB_CACHE_NAME, HUB_CACHE_TIER
+    "hub.cache.evictions", "counter", "{item}", "Items evicted.", HUB_CACHE_NAME, HUB_CACHE_TIER, sender="application"
 )
 METRIC_COMPRESSION_RATIO = _metric(
-    "hub.cache.compression.ratio", "gauge", "1", "Bytes before over bytes after compression.", HUB_CACHE_NAME
+    "hub.cache.compression.ratio",
+    "gauge",
+    "1",
+    "Bytes before over bytes after compression.",
+    HUB_CACHE_NAME,
+    sender="application",
 )
-METRIC_POOL_IN_USE = _metric("hub.pool.in_use", "gauge", "{object}", "Pooled objects in use.")
-METRIC_POOL_CREATED = _metric("hub.pool.created", "counter", "{object}", "Pooled objects created.")
-METRIC_EVENT_LOOP_LAG = _metric("hub.event_loop.lag", "histogram", "s", "How late the event loop ran a timer.")
-METRIC_FRAME_DURATION = _metric("hub.ui.frame.duration", "histogram", "s", "Time between two frames.")
+METRIC_POOL_IN_USE = _metric("hub.pool.in_use", "gauge", "{object}", "Pooled objects in use.", sender="application")
+METRIC_POOL_CREATED = _metric(
+    "hub.pool.created", "counter", "{object}", "Pooled objects created.", sender="application"
+)
+METRIC_EVENT_LOOP_LAG = _metric(
+    "hub.event_loop.lag", "histogram", "s", "How late the event loop ran a timer.", sender="application"
+)
+METRIC_FRAME_DURATION = _metric(
+    "hub.ui.frame.duration", "histogram", "s", "Time between two frames.", sender="application"
+)
 METRIC_TASK_DURATION = _metric("hub.task.duration", "histogram", "s", "Duration of user tasks.", HUB_TASK_NAME)
 METRIC_SATISFACTION = _metric("hub.satisfaction", "histogram", "1", "Explicit ratings between 0 and 1.")
 METRIC_MEMORY_DATASET = _metric(
-    "hub.memory.dataset", "gauge", "By", "Size of the memory store.", GEN_AI_MEMORY_STORE_ID
+    "hub.memory.dataset", "gauge", "By", "Size of the memory store.", GEN_AI_MEMORY_STORE_ID, sender="application"
 )
-METRIC_PERSONAS = _metric("hub.personas", "gauge", "{persona}", "Personas in use at the same time.")
-METRIC_SEARCH_RESULTS = _metric("hub.search.results", "histogram", "{item}", "Items one search could page through.")
+METRIC_PERSONAS = _metric(
+    "hub.personas", "gauge", "{persona}", "Personas in use at the same time.", sender="application"
+)
+METRIC_SEARCH_RESULTS = _metric(
+    "hub.search.results", "histogram", "{item}", "Items one search could page through.", sender="application"
+)
 METRIC_KPI = _metric(
     "hub.kpi.value",
     "gauge",

@@ -28,18 +28,23 @@ class Collector:
 
     lake: Path
     flags: tuple[str, ...] = ()
+    state_folder: Path | None = None  # where the flags name another one
+    output_file: Path | None = None
     process: subprocess.Popen[bytes] | None = None
     addresses: dict[str, str] = field(default_factory=dict)
     environ: dict[str, str] = field(default_factory=dict)
 
     @property
     def state(self) -> Path:
-        return self.lake / ".state"
+        return self.state_folder or self.lake / ".state"
+
+    @property
+    def _output(self) -> Path:
+        return self.output_file or self.lake.parent / "output.txt"
 
     @property
     def output(self) -> str:
-        path = self.lake.parent / "output.txt"
-        return path.read_text() if path.exists() else ""
+        return self._output.read_text() if self._output.exists() else ""
 
     def start(self, wait: bool = True) -> None:
         """Start it; with `wait`, until /healthz says that it takes requests."""
@@ -48,7 +53,7 @@ class Collector:
         for name, address in ports.items():
             command += [f"--{name}", address]
         environ = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "HUBSCOPE_"))} | self.environ
-        with open(self.lake.parent / "output.txt", "ab") as output:
+        with open(self._output, "ab") as output:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environ
             )

@@ -172,6 +172,38 @@ def test_bad_bytes_are_a_bad_request(front: Front) -> None:
     assert rpc_status.from_call(caught.value).details[0].Unpack(details)
 
 
+def test_ids_of_a_wrong_length_are_a_bad_request(new_front: Callable[..., Front]) -> None:
+    """400 and INVALID_ARGUMENT that name the field and the count, in protobuf and JSON; nothing of it is taken."""
+    front = new_front()
+    request = ExportTraceServiceRequest.FromString(request_bytes(3))
+    for span in list(request.resource_spans[0].scope_spans[0].spans)[:2]:
+        span.trace_id = b"x" * 15
+    sentence = "spans with a trace_id of 15 B instead of 16 B: 2"
+    response = httpx.post(f"{front.url}/v1/traces", content=request.SerializeToString(), headers=PROTOBUF)
+    details = BadRequest()
+    assert (response.status_code, status_of(response).code, status_of(response).message) == (400, 3, sentence)
+    assert status_of(response).details[0].Unpack(details)
+    assert "a trace id has 16 B" in details.field_violations[0].description
+    with pytest.raises(grpc.RpcError) as caught:
+        front.export(request.SerializeToString())
+    assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.INVALID_ARGUMENT, sentence)
+    records = [{"traceId": "ab" * 8, "spanId": "cd" * 8}, {"traceId": "", "spanId": "cd" * 4}, {"spanId": "cd"}]
+    body = json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]})
+    response = httpx.post(f"{front.url}/v1/logs", content=body, headers=JSON)
+    assert (response.status_code, response.json()["code"]) == (400, 3)
+    assert response.json()["message"] == (
+        "log records with a trace_id of 8 B instead of 16 B: 1; "
+        "log records with a span_id of 4 B, 1 B instead of 8 B: 2"
+    )
+    assert (
+        'hubscope_receiver_requests{transport="http",outcome="bad"} 2' in httpx.get(f"{front.telemetry}/metrics").text
+    )
+    empty = ExportTraceServiceRequest()
+    empty.resource_spans.add().scope_spans.add().spans.add(name="without ids")
+    assert front.export(empty.SerializeToString()) == b"", "as the stock Collector"
+    assert [record.payload for record in front.stop()] == [empty.SerializeToString()]
+
+
 @pytest.mark.parametrize("body", [b"[]", b"{", b'{"resourceSpans": 3}', b'"\xff"', b"[" * 100_000, b"", b"nul"])
 def test_bad_json_is_a_bad_request(front: Front, body: bytes) -> None:
     """Whatever is no OTLP/JSON is a 400 whose body is JSON."""

@@ -19,14 +19,14 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
-from hubscope.collector.imports import import_files
+from hubscope.collector.imports import chunks, import_files
 from hubscope.collector.imports.import_formats import requests_in, signal_of
 from hubscope.collector.log.wal import Signal
 from hubscope.collector.otlp.otlp_json import to_protobuf
 from hubscope.console.main import main
 from hubscope.errors import BadInputError, LakeError
 from hubscope.lake_schema import GAUGE, LOGS, TRACES
-from hubscope.processors.rules import load
+from hubscope.processors.rules_file import load
 
 
 def traces(*names: str) -> ExportTraceServiceRequest:
@@ -114,7 +114,7 @@ def test_a_file_twice_adds_nothing(tmp_path: Path, lake: Path) -> None:
 
 def test_an_interrupted_import_goes_on(tmp_path: Path, lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was in the lake before the interruption is not added again; the rest is."""
-    monkeypatch.setattr(import_files, "BATCH_BYTES", 1)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)
     file = tmp_path / "many.json"
     file.write_text("".join(otlp_json(traces(f"s{number}")) + "\n" for number in range(5)))
     seen = 0
@@ -161,6 +161,23 @@ def test_bad_lines_are_counted_with_their_places(tmp_path: Path, lake: Path) -> 
     assert f"{file}:3: neither resourceSpans" in result.stderr
     assert f"{file}:4: resourceSpans: must be a list, got 3" in result.stderr
     assert "… and 6 more" in result.stderr
+    assert names(lake) == ["a", "b"]
+
+
+def test_ids_of_a_wrong_length_are_rejected_with_their_place(tmp_path: Path, lake: Path) -> None:
+    """In JSON lines and in length-prefixed protobuf: the message is rejected whole, named, and the rest is taken."""
+    bad = traces("c", "d")
+    bad.resource_spans[0].scope_spans[0].spans[1].span_id = b"short"
+    lines, messages = tmp_path / "lines.json", tmp_path / "messages"
+    lines.write_text("\n".join([otlp_json(traces("a")), otlp_json(bad)]) + "\n")
+    data = [request.SerializeToString() for request in (bad, traces("b"))]
+    messages.write_bytes(b"".join(len(d).to_bytes(4, "big") + d for d in data))
+    result = run(lake, str(lines), str(messages))
+    assert result.exit_code == 0
+    assert result.stdout.count("1 accepted, 1 rejected") == 2
+    sentence = "spans with a span_id of 5 B instead of 8 B: 1"
+    assert f"{lines}:2: {sentence}" in result.stderr
+    assert f"{messages}:message 1: {sentence}" in result.stderr
     assert names(lake) == ["a", "b"]
 
 

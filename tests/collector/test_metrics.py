@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -58,9 +59,14 @@ def text(shared_collector: Any) -> str:
         assert httpx.post(url, content=request.SerializeToString(), headers=PROTOBUF).status_code == 200
     url = f"http://{collector.addresses['telemetry']}/metrics"
 
+    waited_for = [f'{items}{{exporter="lake"}} {count}' for items, count in (("spans", 7), ("log_records", 3))]
+
     def written() -> str | None:
         found = httpx.get(url).text
-        return found if 'otelcol_exporter_sent_log_records{exporter="lake"} 3' in found else None
+        points = re.search(r'otelcol_exporter_sent_metric_points{exporter="lake"} (\d+)', found)
+        if points is None or int(points[1]) < 2:
+            return None
+        return found if all(f"otelcol_exporter_sent_{n}\n" in found for n in waited_for) else None
 
     return str(collector.wait_for(written, "the rows are in the lake"))
 

@@ -18,6 +18,7 @@ from hubscope.collector.configuration.addresses import Address
 from hubscope.collector.configuration.settings import CollectorSettings, Limits, Logs, Security, from_json, load
 from hubscope.errors import ConfigError, status_of
 from hubscope.exporters.forward import ForwardConfig
+from hubscope.exporters.lake_policy import LakePolicy
 from hubscope.processors.options import EnrichmentOptions, ProcessorOptions, RedactionOptions
 
 
@@ -220,6 +221,7 @@ def test_settings_survive_the_way_to_another_process(tmp_path: Path) -> None:
         grpc=Address("::1", 1),
         forward=(ForwardConfig("a", "http://b:1", (("k", "v"),)),),
         limits=Limits(log_size_bytes=1),
+        keep=LakePolicy(cold_after_s=1.0, cold_url="s3://b/c"),
         security=Security(bearer_tokens=("t",), insecure=True),
         processors=ProcessorOptions(
             RedactionOptions(keys=("a",)), enrichment=EnrichmentOptions(attributes=(("k", "v"),))
@@ -235,6 +237,7 @@ def test_every_key_leads_to_a_setting() -> None:
     known = set(CollectorSettings.__dataclass_fields__)
     known |= {f"limits.{n}" for n in Limits.__dataclass_fields__}
     known |= {f"security.{n}" for n in Security.__dataclass_fields__} | {"security.file_tokens"}  # become bearer_tokens
+    known |= {f"keep.{n}" for n in LakePolicy.__dataclass_fields__}
     known |= {f"logs.{n}" for n in Logs.__dataclass_fields__}
     for group in ("redaction", "attribute_limits", "enrichment", "sampling"):
         known |= {f"{group}.{n}" for n in getattr(CollectorSettings("", "").processors, group).__dataclass_fields__}
@@ -270,3 +273,13 @@ def test_no_value_brings_a_reader_down(value: Any) -> None:
             read(value)
         except ValueError as error:
             assert str(error)  # noqa: PT017 - as above
+
+
+def test_tiers_that_contradict_each_other_are_named(tmp_path: Path) -> None:
+    """A cold place without an age, one that is the lake itself, and a retention before the cold tier are refused."""
+    lake = f"exporters: {{lake: {{cold_url: {tmp_path}/lake}}}}"
+    found = problems_of(tmp_path, "c.yaml", lake, flags={"--lake": str(tmp_path / "lake")})
+    assert [problem.partition(":")[0] for problem in found] == ["exporters.lake.cold_after", "exporters.lake.cold_url"]
+    both = "exporters: {lake: {cold_after: 30d, retention: 720h}}"
+    (problem,) = problems_of(tmp_path, "d.yaml", both)
+    assert problem.startswith("exporters.lake.retention: must be longer than exporters.lake.cold_after")

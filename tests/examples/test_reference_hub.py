@@ -317,7 +317,7 @@ def test_plugins_are_loaded_under_their_names() -> None:
 
 def test_the_hubs_rules_are_rules(examples: Path) -> None:
     """hubscope reads the hub's quota: 50 ms for a standard plugin's call, and the packaged rest stays."""
-    from hubscope.processors.rules import load as load_rules
+    from hubscope.processors.rules_file import load as load_rules
 
     quota = load_rules(str(examples / "reference_hub" / "rules.toml")).quota("execution", "near-duplicates", "", None)
     assert quota is not None

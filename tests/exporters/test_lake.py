@@ -17,7 +17,8 @@ from hubscope.collector.log.wal import Record, Signal
 from hubscope.collector.otlp.decode import decode
 from hubscope.errors import LakeError, PermanentError, RetryableError
 from hubscope.exporters import lake, lake_merge, lake_upkeep
-from hubscope.exporters.lake import DiskFullError, LakeExporter
+from hubscope.exporters.disk import DiskFullError
+from hubscope.exporters.lake import LakeExporter
 from hubscope.exporters.lake_policy import LakePolicy
 from hubscope.lake_schema import LAKE_VERSION, LAKE_VERSION_KEY, SCHEMAS, TRACES
 from hubscope.processors.batch import Batch
@@ -140,10 +141,35 @@ def test_a_full_disk_is_told_before_delta_meets_it(tmp_path: Path, monkeypatch: 
     """Below the room a commit needs nothing is written and the segment can come again; with room it is written."""
     exporter = LakeExporter(str(tmp_path))
     with monkeypatch.context() as patch:
-        patch.setattr("hubscope.exporters.lake.MIN_FREE_BYTES", 1 << 62)
+        patch.setattr("hubscope.exporters.disk.MIN_FREE_BYTES", 1 << 62)
         with pytest.raises(DiskFullError, match="No space left"):
             exporter.export(batch(1, "a"))
     assert stored(tmp_path) == []
+    exporter.export(batch(1, "a"))
+    assert stored(tmp_path) == ["a"]
+
+
+class PanicException(BaseException):
+    """As pyo3 names what it makes of a panic."""
+
+
+@pytest.mark.parametrize("has_room", [False, True])
+def test_a_panic_waits_for_room_or_is_the_rows_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_room: bool
+) -> None:
+    """A panic of delta-rs on a full disk is retryable, with room it is the rows' fault; the next ones are taken."""
+    exporter = LakeExporter(str(tmp_path))
+
+    def panics(*_: object, **__: object) -> None:
+        if not has_room:
+            monkeypatch.setattr("hubscope.exporters.disk.MIN_FREE_BYTES", 1 << 62)  # gone since it was looked at
+        raise PanicException("called `Result::unwrap()` on an `Err` value")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DeltaTable, "create_write_transaction", panics)
+        with pytest.raises(PermanentError if has_room else DiskFullError, match="unwrap"):
+            exporter.export(batch(1, "a"))
+    monkeypatch.setattr("hubscope.exporters.disk.MIN_FREE_BYTES", 0)
     exporter.export(batch(1, "a"))
     assert stored(tmp_path) == ["a"]
 

@@ -24,7 +24,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_contex
 
 from hubscope.collector.log.wal import Record, Signal
 from hubscope.collector.otlp.decode import decode
-from hubscope.processors import rules
+from hubscope.processors import rules, rules_file
 from hubscope.processors.batch import Batch
 from hubscope.processors.sdk import attach
 
@@ -151,7 +151,7 @@ class Application:
 
 @pytest.fixture
 def the_rules() -> rules.Rules:
-    return rules.load("")
+    return rules_file.load("")
 
 
 @pytest.fixture

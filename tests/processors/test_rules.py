@@ -10,7 +10,7 @@ import pytest
 
 from hubscope import semconv
 from hubscope.errors import ConfigError
-from hubscope.processors import rules
+from hubscope.processors import rules, rules_file
 from hubscope.processors.targets import Target, parse_quantity, show_quantity
 
 PLAN_METRICS = """startup.cold startup.warm startup.interactive startup.memory runtime.frame_rate runtime.response_time
@@ -91,7 +91,7 @@ def test_a_record_for_one_plugin_beats_those_for_all(tmp_path: Path) -> None:
         '[[quota]]\nname = "a"\nresource = "execution"\nplugin = "slow-*"\nlimit = "60 s"\nsource = "us"\n'
         '[[quota]]\nname = "b"\nresource = "execution"\nplugin = "slow-one"\nlimit = "90 s"\nsource = "us"\n'
     )
-    mine = rules.load(str(overlay))
+    mine = rules_file.load(str(overlay))
     limits = [quota.limit for id in ("other", "slow-x", "slow-one") if (quota := mine.quota("execution", id, "", None))]
     assert limits == [30.0, 60.0, 90.0]
 
@@ -106,10 +106,10 @@ def test_an_overlay_replaces_by_name_and_adds(tmp_path: Path, monkeypatch: pytes
         'unknown = "no x"\n'
     )
     monkeypatch.setenv("HUBSCOPE_RULES", str(overlay))
-    mine = rules.load()
+    mine = rules_file.load()
     assert mine.kpis[0].target == Target("<", 1.5, "< 1500 ms")
     assert [kpi.name for kpi in mine.kpis][-1] == "ours"
-    assert len(mine.kpis) == len(rules.load("").kpis) + 1
+    assert len(mine.kpis) == len(rules_file.load("").kpis) + 1
 
 
 def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path) -> None:
         '[[quota]]\nname = "q"\nresource = "cpu"\nlimit = "10 MB"\nsource = "us"\n[misspelt]\n'
     )
     with pytest.raises(ConfigError) as caught:
-        rules.load(str(overlay))
+        rules_file.load(str(overlay))
     text = str(caught.value)
     for part in (
         "kpi[0] 'x' target: '3' does not begin with",
@@ -146,13 +146,13 @@ def test_an_unreadable_rules_file_is_one_clear_error(tmp_path: Path, content: by
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"rules\.toml"):
-        rules.load(str(path))
+        rules_file.load(str(path))
 
 
 def test_loading_rules_imports_no_arrow() -> None:
     """The application reads rules, and must not pay for Arrow or DuckDB."""
     code = (
-        "import sys; from hubscope.processors import rules; rules.load('');"
+        "import sys; from hubscope.processors import rules_file; rules_file.load('');"
         "import hubscope.processors.sdk; sys.exit(bool({'pyarrow', 'duckdb', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

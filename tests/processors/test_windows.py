@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hubscope.processors.feeding import CUMULATIVE, Point, Series, feed_point, streams_of
 from hubscope.processors.limits import MAX_EVENTS_A_WINDOW, Flood, spread
 from hubscope.processors.overhead import Overhead, union_ns
-from hubscope.processors.rules import Rules, load
+from hubscope.processors.rules import Rules
+from hubscope.processors.rules_file import load
 from hubscope.processors.sketch import Sketch, bucket_of, middle_of
 from hubscope.processors.windows import KpiValue, Raised, Subject, Windows, growth_per_h
 

@@ -161,7 +161,7 @@ def _conditions(feed: Feed, attributes: str) -> tuple[str, dict[str, Any]]:
     if feed.status:
         parts.append(matches("StatusCode", (feed.status,)))
     for key, globs in feed.where.items():
-        # The key is spelled out so that the loader can put the lake's own column there; rules.load() checked it.
+        # The key is spelled out so that the loader can put the lake's own column there; rules_file.load() checked it.
         quoted = key.replace("'", "''")
         parts.append(matches(f"coalesce(attr({attributes}, '{quoted}'), '')", globs))
     return "".join(f" AND {part}" for part in parts if part), values

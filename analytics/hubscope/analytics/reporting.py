@@ -37,7 +37,7 @@ from hubscope.analytics.scope import Data, RunInfo, Scope, rfc3339
 from hubscope.analytics.statistics import EQUIVALENCE_MARGIN, MIN_RUNS
 from hubscope.analytics.traces import build_trace, shortened
 from hubscope.errors import ConfigError, LakeError
-from hubscope.processors import rules as rule_files
+from hubscope.processors import rules_file
 
 # A report carries the worst trace of each finding, for its waterfall: the largest spans of so many traces.
 TRACES: Final = 12
@@ -130,7 +130,7 @@ def _wanted(group: str | Sequence[str]) -> tuple[str, ...]:
 def _data(
     location: str, since: Moment, until: Moment, rules: str | None, memory_limit: str, threads: int | None
 ) -> Data:
-    loaded = rule_files.load(rules)
+    loaded = rules_file.load(rules)
     start, end = _ns(since, BEGINNING_NS), _ns(until, END_NS)
     if start >= end:
         raise ConfigError("the window ends before it begins", "give a --since that lies before --until")

@@ -6,7 +6,8 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,8 +17,8 @@ from hubscope.collector.outgoing import Outgoing
 from hubscope.collector.segments import readable_records
 from hubscope.errors import HubscopeError, LakeError, PermanentError, RetryableError
 from hubscope.exporters.base import Exporter
+from hubscope.exporters.disk import DiskFullError
 from hubscope.exporters.forward import ForwardExporter
-from hubscope.exporters.lake import DiskFullError
 from hubscope.processors.batch import Batch
 
 MAX_WAIT_S: Final = 5.0  # between two tries: a destination that is back is found within this
@@ -28,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class Delivery(threading.Thread):
-    """Common to both: tries with growing pauses, the cursor, and what is told of it."""
+    """What the two kinds below have in common: tries with growing pauses, the cursor, and what is told of it."""
 
     def __init__(self, exporter: Exporter, cursor: Cursor, stop: threading.Event, draining: threading.Event) -> None:
         super().__init__(name=f"exporter-{exporter.name}", daemon=True)
@@ -52,15 +53,13 @@ class Delivery(threading.Thread):
             "dropped": self.dropped,
         }
 
-    def run(self) -> None:
+    @contextmanager
+    def _noting_a_crash(self) -> Iterator[None]:
         try:
-            self._run()
+            yield
         except BaseException as error:  # noqa: BLE001 - the worker ends itself on it; a thread cannot
             self.crashed = error
             _log.exception("the exporter %s ended", self.exporter.name)
-
-    def _run(self) -> None:
-        raise NotImplementedError
 
     def _try(self, batch: Batch, records: Sequence[Record], give_up: Callable[[], bool]) -> bool:
         """Whether the exporter has the segment. False: stopped, or `give_up` said so. PermanentError passes through."""
@@ -96,7 +95,8 @@ class Delivery(threading.Thread):
                 return
             except OSError as error:
                 self._failed(error)
-                if self._stopping.wait(1.0):
+                # Without the note the next worker gets the segment once more, and a stop need not wait for room.
+                if self._draining.is_set() or self._stopping.wait(1.0):
                     return
 
     def _failed(self, error: Exception) -> None:
@@ -125,13 +125,14 @@ class LakeDelivery(Delivery):
         self.waiting: queue.Queue[tuple[Batch, int] | None] = queue.Queue(LAKE_QUEUE)
         self._without_guilty = without_guilty
 
-    def _run(self) -> None:
-        while (item := self.waiting.get()) is not None:
-            batch, record_count = item
-            if not self._deliver(batch):
-                return
-            self.sent += record_count
-            self._advance(batch.segment)
+    def run(self) -> None:
+        with self._noting_a_crash():
+            while (item := self.waiting.get()) is not None:
+                batch, record_count = item
+                if not self._deliver(batch):
+                    return
+                self.sent += record_count
+                self._advance(batch.segment)
 
     def _deliver(self, batch: Batch) -> bool:
         for _ in range(2):
@@ -185,19 +186,23 @@ class ForwardDelivery(Delivery):
             "last_error": self.last_error or self._forward.last_refusal,
         }
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            draining = self._draining.is_set()
-            limit = self._processed()
-            path = next(
-                (p for p in sealed_segments(self._wal_dir) if self.cursor.segment < segment_number(p) <= limit), None
-            )
-            if path is None:
-                if draining:
+    def run(self) -> None:
+        with self._noting_a_crash():
+            while not self._stopping.is_set():
+                draining = self._draining.is_set()
+                path = self._next()
+                if path is not None:
+                    self._pass_on(path)
+                elif draining:
                     return
-                self._stopping.wait(0.05)
-                continue
-            self._pass_on(path)
+                else:
+                    self._stopping.wait(0.05)
+
+    def _next(self) -> Path | None:
+        """The first segment that is processed and not here yet."""
+        limit = self._processed()
+        waiting = (p for p in sealed_segments(self._wal_dir) if self.cursor.segment < segment_number(p) <= limit)
+        return next(waiting, None)
 
     def _pass_on(self, path: Path) -> None:
         segment = segment_number(path)

@@ -21,9 +21,9 @@ from hubscope.collector.log.wal import sealed_segments, segment_number
 from hubscope.collector.receivers.counters import Counters
 from hubscope.collector.receivers.intake import Intake
 from hubscope.collector.receivers.memory import Memory, collector_pids
-from hubscope.lake_schema import LOGS, TRACES
 
 _ITEMS: Final = ("spans", "metric_points", "log_records")
+TRACES, LOGS = "otel_traces", "otel_logs"  # not from lake_schema, which loads Arrow: the front has none
 Sample = tuple[dict[str, str], float]
 
 
@@ -65,6 +65,7 @@ def exposition(
         _family(lines, name, kind, text, [({}, value)])
     rows = [({"table": table}, n) for table, n in sorted(worker.get("rows", {}).items())]
     _family(lines, "hubscope_lake_rows_total", "counter", "Rows written to the lake.", rows)
+    _lake(lines, worker.get("lake", {}))
     failures = [({"processor": name}, n) for name, n in sorted(worker.get("processor_failures", {}).items())]
     text = "Segments of which a processor derived nothing, because it failed."
     _family(lines, "hubscope_processor_failures_total", "counter", text, failures)
@@ -157,6 +158,25 @@ def _exporters(
         _family(lines, metric, kind, text, counts)
 
 
+def _lake(lines: list[str], lake: dict[str, Any]) -> None:
+    """What `exporters.lake_upkeep` last measured and has dropped since the worker began."""
+    tables, dropped = sorted(lake.get("tables", {}).items()), sorted(lake.get("dropped", {}).items())
+    files = [({"table": table}, of_table["files"]) for table, of_table in tables]
+    _family(lines, "hubscope_lake_files", "gauge", "Files of the lake's newest version.", files)
+    sizes: list[Sample] = []
+    for table, of_table in tables:
+        cold_bytes = of_table["cold_size_bytes"]
+        sizes.append(({"table": table, "tier": "warm"}, of_table["size_bytes"] - cold_bytes))
+        sizes.append(({"table": table, "tier": "cold"}, cold_bytes))
+    _family(lines, "hubscope_lake_size_bytes", "gauge", "Their size.", sizes)
+    for what, name in (("rows", "rows"), ("size_bytes", "bytes")):
+        text = f"{name.capitalize()} dropped for their age, the lake's size, or a disk that is nearly full."
+        counts = [({"reason": reason}, float(of_reason[what])) for reason, of_reason in dropped]
+        _family(lines, f"hubscope_lake_dropped_{name}_total", "counter", text, counts)
+    low = float(bool(lake.get("low_disk")))
+    _family(lines, "hubscope_lake_low_disk", "gauge", "1 where the lake's disk has too little room.", [({}, low)])
+
+
 def _items(name: str, exporter: dict[str, Any], what: str, items: str, worker: dict[str, Any]) -> float | None:
     """Items of an exporter: those it counts by itself; for the lake the rows that were written, and it gives none up.
     None where nobody counts them: a forwarded request is never decoded."""
@@ -168,8 +188,9 @@ def _items(name: str, exporter: dict[str, Any], what: str, items: str, worker: d
     if what != "sent":
         return 0.0
     rows: dict[str, int] = worker.get("rows", {})
-    metric_rows = sum(n for table, n in rows.items() if table not in (TRACES, LOGS))
-    return {"spans": rows.get(TRACES, 0), "log_records": rows.get(LOGS, 0), "metric_points": metric_rows}[items]
+    # By their names: hubscope.lake_schema would load Arrow into the process that acknowledges.
+    tables = {"spans": "otel_traces", "log_records": "otel_logs", "metric_points": "otel_metrics_"}
+    return float(sum(n for table, n in rows.items() if table.startswith(tables[items])))
 
 
 def _processes(

@@ -183,6 +183,11 @@ def run(settings: CollectorSettings, load_again: Callable[[], CollectorSettings]
         record = state_dir / "collector.json"
         try:
             return _run(settings, state_dir, record, signals, load_again)
+        except OSError as error:
+            raise LakeError(
+                f"{error.filename or state_dir}: {error.strerror or error}",
+                "make room, or name another folder with --state; nothing is lost, the log keeps what it has",
+            ) from error
         finally:
             record.unlink(missing_ok=True)
             for number, handler in before.items():

@@ -95,6 +95,7 @@ class Telemetry:
             "worker": {"pid": worker.get("pid"), "alive": age_s < WORKER_FRESH_S, "age_s": round(age_s, 3)},
             "exporters": exporters,
             "processors": worker.get("processors", {}),
+            "lake_upkeep": {key: worker.get("lake", {}).get(key) or None for key in ("low_disk", "last_drop")},
         }
 
     def metrics(self) -> str:

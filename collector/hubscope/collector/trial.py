@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from hubscope.errors import RetryableError
+from hubscope.errors import HubscopeError, RetryableError
 from hubscope.processors.options import ProcessorOptions, from_plain
 
 ANSWER_TIMEOUT_S: Final = 120.0  # decoding 64 MiB takes 2 s
@@ -134,14 +134,19 @@ def main() -> int:
     from hubscope.collector.segments import batch_despite
     from hubscope.exporters.lake import LakeExporter
     from hubscope.processors.pipeline import chain
-    from hubscope.processors.rules import load
+    from hubscope.processors.rules_file import load
 
     records: list[Record] = []
     with contextlib.suppress(DamagedSegmentError):
         records.extend(read_segment(arguments.segment))
     rules, options = load(arguments.rules), from_plain(json.loads(arguments.options))
-    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=arguments.state_dir) as scratch:
-        lake = LakeExporter(scratch, upkeep=False)
+    with contextlib.ExitStack() as stack:
+        try:
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=arguments.state_dir))
+            lake = LakeExporter(scratch, upkeep=False)
+        except (HubscopeError, OSError) as error:  # a full disk: no record is to blame
+            print(_later(error), flush=True)
+            return 0
         for number, line in enumerate(sys.stdin, start=1):
             start, stop = map(int, line.split())
             try:
@@ -149,11 +154,15 @@ def main() -> int:
                 lake.export(batch)
                 answer = _OK
             except (RetryableError, OSError) as error:
-                answer = f"{_LATER}{' '.join(str(error).split())}"
+                answer = _later(error)
             except Exception as error:  # noqa: BLE001 - whatever a record makes the code raise is the answer
                 answer = f"{_FAILED}{type(error).__name__}: {' '.join(str(error).split())[:1000]}"
             print(answer, flush=True)
     return 0
+
+
+def _later(error: Exception) -> str:
+    return f"{_LATER}{' '.join((error.message if isinstance(error, HubscopeError) else str(error)).split())}"
 
 
 if __name__ == "__main__":

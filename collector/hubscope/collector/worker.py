@@ -56,13 +56,13 @@ from hubscope.collector.segments import (
     readable_records,
 )
 from hubscope.collector.trial import guilty_records, sweep
-from hubscope.errors import HubscopeError, RetryableError, status_of
+from hubscope.errors import EXIT_UNREADABLE, HubscopeError, RetryableError, status_of
 from hubscope.exporters.forward import ForwardConfig, ForwardExporter
 from hubscope.exporters.lake import COLLECTOR_APPLICATION, LakeExporter
 from hubscope.lake_schema import GAUGE, TRACES
 from hubscope.processors.batch import Batch
 from hubscope.processors.pipeline import chain
-from hubscope.processors.rules import load
+from hubscope.processors.rules_file import load
 
 POLL_S: Final = 0.05
 PUBLISH_S: Final = 0.5
@@ -84,7 +84,8 @@ class Worker:
         self.drain = threading.Event()  # finish what is sealed, then end
         self.leave = threading.Event()  # end after the segment that is being worked on: another worker goes on
         self.stop = threading.Event()  # give up what cannot be had now
-        self.lake = LakeExporter(settings.lake, f"{COLLECTOR_APPLICATION}/{writer_id(self.state_dir)}")
+        application = f"{COLLECTOR_APPLICATION}/{writer_id(self.state_dir)}"
+        self.lake = LakeExporter(settings.lake, application, policy=settings.keep)
         self.lake_delivery = LakeDelivery(
             self.lake, Cursor(self.state_dir, "lake"), self.stop, self._without_guilty, self.drain
         )
@@ -141,6 +142,7 @@ class Worker:
             "pid": os.getpid(),
             "batches": self.batches,
             "rows": dict(self.lake.rows),
+            "lake": self.lake.upkeep_status(),
             "dead_letters": dead_letter.count(self.state_dir),
             "processor_failures": dict(self.processor_failures),
             "processors": self._chain.counts(),
@@ -322,7 +324,8 @@ class Worker:
             delivery.join(1.0)
         self._raise_crashed()
         self._remove_finished()
-        self._deaths.end()
+        with contextlib.suppress(OSError):  # a full disk: what is begun is tried in a process of its own next time
+            self._deaths.end()
 
     def _note_kpis(self, batch: Batch) -> None:
         rows = batch.derived.get(GAUGE)
@@ -388,6 +391,7 @@ def main(settings: CollectorSettings) -> int:
         finally:
             ended.set()
             publisher.join(2.0)
+            worker.lake.close()  # a merge that is given up removes what it wrote
     return 0
 
 
@@ -434,6 +438,9 @@ def run(arguments: list[str] | None = None) -> int:
     except HubscopeError as error:
         _log.error("%s", error)
         return status_of(error).exit_code
+    except OSError as error:  # the state folder's disk is full, or gone
+        print(f"worker: {error}; nothing is lost, the log has it", file=sys.stderr)
+        return EXIT_UNREADABLE
     except Exception as error:  # noqa: BLE001 - the outermost boundary: a bug, told whole, for the supervisor to restart
         _log.exception("the worker ended on a bug; nothing is lost, the log has it")
         return status_of(error).exit_code

@@ -211,9 +211,9 @@ def _files(environ: Mapping[str, str]) -> Iterator[Check]:
         if value and not Path(value).is_file():
             yield Check(name, FAIL, f"there is no file {value}", f"correct {name}, or unset it")
         elif value and name == "HUBSCOPE_RULES":
-            from hubscope.processors import rules
+            from hubscope.processors import rules_file
 
             try:
-                rules.load(value)
+                rules_file.load(value)
             except HubscopeError as error:
                 yield Check(name, FAIL, str(error), f"correct {value}")

@@ -13,6 +13,8 @@ from hubscope.console.options import is_url, state_dir
 if TYPE_CHECKING:
     import duckdb
 
+    from hubscope.lake_paths import DataFile
+
 
 @dataclass(frozen=True)
 class Table:
@@ -20,6 +22,7 @@ class Table:
     rows: int
     files: int
     size_bytes: int
+    cold_size_bytes: int  # of them, in the cold tier
     oldest: str | None  # RFC 3339
     newest: str | None
 
@@ -62,6 +65,7 @@ def read(lake: str) -> Status:
 
     from hubscope.analytics.connect import connect
     from hubscope.analytics.fetch import fetch
+    from hubscope.lake_paths import files_of
     from hubscope.lake_schema import LAKE_VERSION, SCHEMAS
 
     connection = connect(lake)
@@ -69,11 +73,12 @@ def read(lake: str) -> Status:
     for name, schema in SCHEMAS.items():
         time = "Timestamp" if "Timestamp" in schema.names else "TimeUnix"
         (rows, oldest, newest), *_ = fetch(connection, f"SELECT count(*), min({time}), max({time}) FROM {name}")[1]
-        files, size_bytes = 0, 0
+        files: list[DataFile] = []
         if is_url(lake) or os.path.isdir(os.path.join(lake, name, "_delta_log")):
-            sizes = DeltaTable(f"{lake.rstrip('/')}/{name}").get_add_actions().column("size_bytes").to_pylist()
-            files, size_bytes = len(sizes), sum(sizes)
-        tables.append(Table(name, rows, files, size_bytes, _rfc3339(oldest), _rfc3339(newest)))
+            files = files_of(DeltaTable(f"{lake.rstrip('/')}/{name}"))
+        size_bytes = sum(file.size_bytes for file in files)
+        cold_bytes = sum(file.size_bytes for file in files if file.is_cold)
+        tables.append(Table(name, rows, len(files), size_bytes, cold_bytes, _rfc3339(oldest), _rfc3339(newest)))
     state = state_dir(lake)
     found = collector_link.waiting(state) if state is not None and state.is_dir() else None
     return Status(

@@ -7,15 +7,16 @@ it. It stops by itself once no program holds a lease: a file `leases/<pid>` in i
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from hubscope.collector.configuration import values
 from hubscope.collector.configuration.addresses import Address
@@ -25,9 +26,11 @@ from hubscope.errors import ConfigError, LakeError, MissingExtraError
 
 READY_DEADLINE_S: Final = 30.0  # imports of Arrow and gRPC take 1 to 3 s; a busy machine takes ten times that
 QUERYABLE_DEADLINE_S: Final = 10.0  # the promise is 2 s
+END_TIMEOUT_S: Final = 10.0  # it takes 1 s; one that needs longer ends by itself: nobody holds a lease
 POLL_S: Final = 0.05
 OTHER_PORTS: Final = (14317, 14318)  # proposed where the usual ones are taken
 LOG_KEPT_BYTES: Final = 1 << 20
+MIN_FREE_BYTES: Final = 1 << 20  # for its log and the small files of its state; what it needs for data it says itself
 # Without any of these the collector does not start; all of them are in hubscope[collector].
 _NEEDED: Final = ("deltalake", "grpc", "ptars", "pyarrow", "uvicorn", "zstandard")
 _ENDPOINTS: Final = (
@@ -112,18 +115,25 @@ def _own(lake: str, state: Path) -> Destination | None:
     return None
 
 
-def start(lake: str, state: Path, wanted: Wanted) -> Destination:
-    """Starts a collector, waits until it is ready, and says where it is.
+def start(lake: str, state: Path, wanted: Wanted, flags: tuple[str, ...] = ()) -> Destination:
+    """Starts a collector, with more of its flags if need be, waits until it takes requests, and says where it is.
 
     Raises MissingExtraError, or LakeError with the end of its log where it does not come up.
     """
     if any(find_spec(module) is None for module in _NEEDED):
         raise MissingExtraError("recording on this machine (no endpoint is set and nothing listens)", "collector")
     log = state / "collector.log"
+    free_bytes = shutil.disk_usage(state).free
+    if free_bytes < MIN_FREE_BYTES:
+        raise LakeError(
+            f"no collector can be started: {state}: No space left on device ({free_bytes >> 10} KiB free)",
+            "make room, or name a lake on another disk with --lake",
+        )
     command = [
         *(sys.executable, "-m", "hubscope.console", "collect", "--stop-without-leases"),
         *("--lake", lake, "--state", str(state), "--grpc", str(wanted.grpc), "--http", str(wanted.http)),
         *("--telemetry", str(_free(wanted.telemetry))),
+        *flags,
     ]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     try:
@@ -138,17 +148,31 @@ def start(lake: str, state: Path, wanted: Wanted) -> Destination:
     deadline = time.monotonic() + READY_DEADLINE_S
     while time.monotonic() < deadline:
         found = _own(lake, state)  # also the one of another `hubscope run` that came first
-        if found is not None and _is_ready(state):
+        answer = _health(state) if found is not None else {}
+        if found is not None and answer.get("ready"):
             return found
+        if answer.get("status") == "refusing":
+            _end(process)
+            raise LakeError(
+                f"the collector for {lake} takes nothing: {answer.get('reason')}",
+                "make room, or name a lake on another disk with --lake",
+            )
         if process.poll() is not None and collector_link.recorded(state) is None:
             break
         time.sleep(POLL_S)
     else:
-        process.terminate()
+        _end(process)
     ended = f"ended with exit code {process.returncode}" if process.returncode is not None else "is not ready"
     raise LakeError(
         f"the collector for {lake} {ended}:\n{_end_of(log)}", f"its whole log is {log}; see `hubscope doctor`"
     )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a collector that is of no use; what it had accepted, if anything, stays in its log."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(END_TIMEOUT_S)
 
 
 def _free(address: Address) -> Address:
@@ -156,10 +180,11 @@ def _free(address: Address) -> Address:
     return Address(address.host, 0) if collector_link.listening(address) else address
 
 
-def _is_ready(state: Path) -> bool:
+def _health(state: Path) -> dict[str, Any]:
+    """What the collector of this state folder says of itself; nothing where none answers."""
     record = collector_link.recorded(state)
     address = lake_checks.telemetry_address(record) if record else None
-    return address is not None and collector_link.is_healthy(collector_link.health(address))
+    return (collector_link.health(address, state) if address is not None else None) or {}
 
 
 def _end_of(log: Path, lines: int = 8) -> str:
@@ -207,12 +232,9 @@ def stored_segment(state: Path) -> int:
 
 def trouble(state: Path) -> str:
     """Why the collector cannot take or write data now, in its own words; empty where it knows of nothing."""
-    record = collector_link.recorded(state)
-    if record is None:
+    if collector_link.recorded(state) is None:
         return f"the collector has ended; its log is {state / 'collector.log'}"
-    address = lake_checks.telemetry_address(record)
-    answer = collector_link.health(address, state) if address is not None else None
-    return str((answer or {}).get("reason") or "")
+    return str(_health(state).get("reason") or "")
 
 
 def is_queryable(state: Path) -> bool:

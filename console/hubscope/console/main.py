@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import click
 
-from hubscope.errors import EXIT_INTERRUPTED, HubscopeError, MissingExtraError, status_of
+from hubscope.errors import EXIT_INTERRUPTED, HubscopeError, LakeError, MissingExtraError, status_of
 
 
 class CommandEntry(NamedTuple):
@@ -117,6 +118,9 @@ def _explain(error: Exception, command_name: str) -> int:
         missing = missing_extra(error, command_name)
         if missing is not None:
             error = missing
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        place = f"{error.filename}: " if error.filename else ""
+        error = LakeError(f"{place}{error.strerror}", "make room, and run the same command again")
     if isinstance(error, HubscopeError):
         show_error(str(error))
     else:

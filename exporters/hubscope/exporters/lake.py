@@ -7,8 +7,8 @@ collectors may append to one lake, each with numbers of its own.
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,18 +23,18 @@ from deltalake.exceptions import (
 )
 from deltalake.transaction import AddAction
 
-from hubscope.errors import LakeError, PermanentError, RetryableError
+from hubscope.errors import HubscopeError, LakeError, PermanentError, RetryableError
+from hubscope.exporters import disk
 from hubscope.exporters.base import RecordLike
+from hubscope.exporters.disk import DiskFullError
 from hubscope.exporters.lake_files import STATISTICS, Storage, write_rows
 from hubscope.exporters.lake_policy import LakePolicy
+from hubscope.exporters.lake_upgrade import upgrade
 from hubscope.exporters.lake_upkeep import Upkeep
-from hubscope.lake_schema import LAKE_VERSION, LAKE_VERSION_KEY, PARTITION, SCHEMAS, check_version
+from hubscope.lake_schema import LAKE_VERSION, LAKE_VERSION_KEY, PARTITION, SCHEMAS
 from hubscope.processors.batch import Batch
 
 COLLECTOR_APPLICATION: Final = "hubscope-collector"
-# Below this nothing is appended: a commit of seven tables with a checkpoint stays under 20 MiB; a compaction does not.
-MIN_FREE_BYTES: Final = 64 << 20
-
 COMMIT_ATTEMPTS: Final = 10  # of writers that commit at the same moment one wins; ten in a row is no accident
 COMPRESSION_LEVEL: Final = 1  # level 9 takes 0.9 us a span more and saves nothing: what is left is random
 _CONFIGURATION: Final = {
@@ -47,8 +47,8 @@ _CONFIGURATION: Final = {
 }
 
 
-class DiskFullError(RetryableError):
-    """The lake's disk has no room: nothing can be written until somebody makes some."""
+# What is raised for rows that cannot be taken.
+_REFUSALS: Final = (SchemaMismatchError, DeltaProtocolError, pa.ArrowException, ValueError, TypeError)
 
 
 class LakeExporter:
@@ -78,6 +78,8 @@ class LakeExporter:
         try:
             for name in SCHEMAS:
                 self._open(name)
+        except DiskFullError:
+            pass  # the first export says so, or finds room again and makes what is missing
         except RetryableError as error:
             raise LakeError(error.message, error.remedy) from error
         if upkeep:
@@ -88,18 +90,26 @@ class LakeExporter:
 
         Raises RetryableError for a full disk or an unreachable store, PermanentError for rows that Delta refuses.
         """
+        self.append(batch, Transaction(self.application, batch.segment))
+
+    def append(self, batch: Batch, transaction: Transaction, *more: Transaction) -> None:
+        """`export` under a transaction of the caller's; `more` are committed with it. Raises as `export` does, and
+        RetryableError where one of `more` was given to a table since: it may not be given twice."""
         self._check_room(sum(rows.nbytes for name in SCHEMAS for rows in batch.rows(name)))
         for name in SCHEMAS:
             rows = list(batch.rows(name))
             if rows:
-                self._append(name, pa.concat_tables(rows), batch)
+                self._append(name, pa.concat_tables(rows), batch.received_unix_nano, (transaction, *more))
 
     def version(self, name: str) -> int:
         """The last segment that the table has of this application; 0 for none."""
-        table = self._open(name)
         if name not in self._versions:
-            self._versions[name] = table.transaction_version(self.application) or 0
+            self._versions[name] = self._last(name, self.application)
         return self._versions[name]
+
+    def versions(self, application: str) -> set[int]:
+        """The last transactions of any application, one a table; those that have none are left out."""
+        return {version for name in SCHEMAS if (version := self._last(name, application))}
 
     def await_upkeep(self, timeout_s: float) -> bool:
         """Whether the merges that are due were done within `timeout_s`."""
@@ -117,53 +127,45 @@ class LakeExporter:
         self._versions.clear()
 
     def _check_room(self, size_bytes: int) -> None:
-        """Raise DiskFullError before delta-rs meets a full disk: it panics there, with a backtrace on stderr."""
-        if "://" in self.lake:
-            return
-        needed_bytes = max(MIN_FREE_BYTES, 3 * size_bytes)
-        try:
-            free_bytes = shutil.disk_usage(self.lake).free
-        except OSError:
-            return  # the folder is gone: the write says so
+        """Raise DiskFullError while there is still room for the log's commits and for other programs' files."""
+        needed_bytes, free_bytes = max(disk.MIN_FREE_BYTES, 3 * size_bytes), disk.free_bytes(self.lake)
         if free_bytes < needed_bytes:
             raise DiskFullError(
-                f"{self.lake}: No space left to write: {free_bytes >> 20} MiB free, {needed_bytes >> 20} MiB needed",
-                "free some disk space; what was accepted waits in the log",
+                f"{self.lake}: No space left to write: {free_bytes >> 20} MiB free, {needed_bytes >> 20} MiB needed"
             )
 
-    def _append(self, name: str, rows: pa.Table, batch: Batch) -> None:
-        segment = batch.segment
+    def _append(
+        self, name: str, rows: pa.Table, received_unix_nano: int, transactions: tuple[Transaction, ...]
+    ) -> None:
+        first = transactions[0]
+        is_own = first.app_id == self.application
         if not rows.schema.equals(SCHEMAS[name]):
             wrong = sorted(field.name for field in set(rows.schema) ^ set(SCHEMAS[name])) or ["the order of columns"]
             raise PermanentError(f"{self.lake}/{name}: the rows were refused: not the lake's schema: {wrong[:5]}")
-        try:
-            if self.version(name) >= segment:
-                return
-            table, storage = self._open(name), self._stores[name]
-            actions = write_rows(storage, name, rows, batch.received_unix_nano, COMPRESSION_LEVEL)
+        if (self.version(name) if is_own else self._last(name, first.app_id)) >= first.version:
+            return
+        table, storage = self._open(name), self._stores[name]
+        with self._told(name, _REFUSALS):
+            actions = write_rows(storage, name, rows, received_unix_nano, COMPRESSION_LEVEL)
             before = table.version()
-            self._commit(table, actions, segment)
+            self._commit(table, actions, transactions)
             # deltalake leaves the table where it stood before the commit, and the next one would then be refused for
             # meeting this one's application transaction.
             table.update_incremental()
             storage.sync_commits(before + 1, table.version())
-        except (SchemaMismatchError, DeltaProtocolError, pa.ArrowException, ValueError, TypeError) as error:
-            self._forget(name)
-            raise PermanentError(f"{self.lake}/{name}: the rows were refused: {_first_line(error)}") from error
-        except (OSError, DeltaError) as error:
-            self._forget(name)  # what it knows may be out of date, also that this very commit succeeded
-            raise self._unavailable(name, error) from error
-        self._versions[name] = segment
+        if is_own:
+            self._versions[name] = first.version
         self.rows[name] += rows.num_rows
         if self._upkeep:
             self._upkeep.after_commit(name)
 
-    def _commit(self, table: DeltaTable, added: Sequence[AddAction], segment: int) -> None:
+    def _commit(self, table: DeltaTable, added: Sequence[AddAction], transactions: tuple[Transaction, ...]) -> None:
         """Name the files in the log. Another writer that came first is no obstacle: appends do not touch each other.
 
         Files of a commit that failed stay, for it may have been made all the same; vacuum takes what no commit names.
         """
-        properties = CommitProperties(app_transactions=[Transaction(self.application, segment)])
+        first, *more = transactions
+        properties = CommitProperties(app_transactions=list(transactions))
         for attempt in range(COMMIT_ATTEMPTS):
             try:
                 table.create_write_transaction(
@@ -174,56 +176,64 @@ class LakeExporter:
                 if attempt == COMMIT_ATTEMPTS - 1:
                     raise
                 table.update_incremental()
-                if (table.transaction_version(self.application) or 0) >= segment:
+                if (table.transaction_version(first.app_id) or 0) >= first.version:
                     return
+                if any(table.transaction_version(one.app_id) is not None for one in more):
+                    raise
 
-    def _forget(self, name: str) -> None:
-        self._tables.pop(name, None)
-        self._versions.pop(name, None)
+    def _last(self, name: str, application: str) -> int:
+        table = self._open(name)
+        with self._told(name):
+            return table.transaction_version(application) or 0
 
     def _open(self, name: str) -> DeltaTable:
         table = self._tables.get(name)
         if table is None:
-            table = self._tables[name] = self._open_or_create(name)
-            self._stores[name] = Storage(table.table_uri, self._storage_options)
+            with self._told(name):
+                table = self._open_or_create(name)
+                self._stores[name] = Storage(table.table_uri, self._storage_options)
+            self._tables[name] = table
         return table
 
     def _open_or_create(self, name: str) -> DeltaTable:
         url = f"{self.lake}/{name}"
+        statistics = ",".join(c for c in STATISTICS if c in SCHEMAS[name].names)
+        configuration = {**_CONFIGURATION, "delta.dataSkippingStatsColumns": statistics}
         try:
-            try:
-                table = DeltaTable(url, storage_options=self._storage_options)
-            except TableNotFoundError:
-                if "://" not in url:
-                    Path(url).mkdir(parents=True, exist_ok=True)
-                statistics = ",".join(c for c in STATISTICS if c in SCHEMAS[name].names)
-                table = DeltaTable.create(
-                    url,
-                    SCHEMAS[name],
-                    mode="ignore",
-                    partition_by=[PARTITION],
-                    configuration={**_CONFIGURATION, "delta.dataSkippingStatsColumns": statistics},
-                    raise_if_key_not_exists=False,  # our own key is none of Delta's
-                    storage_options=self._storage_options,
-                )
-        except (OSError, DeltaError, ValueError) as error:
-            raise self._unavailable(name, error) from error
-        check_version(table.metadata().configuration.get(LAKE_VERSION_KEY), self.lake)
-        missing = set(SCHEMAS[name].names) - {field.name for field in table.schema().fields}
-        if missing:
-            raise LakeError(
-                f"{url}: a Delta table without the columns {', '.join(sorted(missing))}",
-                "give --lake a folder of its own; this table was not made by hubscope",
+            table = DeltaTable(url, storage_options=self._storage_options)
+        except TableNotFoundError:
+            if "://" not in url:
+                Path(url).mkdir(parents=True, exist_ok=True)
+            table = DeltaTable.create(
+                url,
+                SCHEMAS[name],
+                mode="ignore",
+                partition_by=[PARTITION],
+                configuration=configuration,
+                raise_if_key_not_exists=False,  # our own key is none of Delta's
+                storage_options=self._storage_options,
             )
-        return table
+        return upgrade(table, name, url, self.lake, configuration)
 
-    def _unavailable(self, name: str, error: Exception) -> RetryableError:
-        text = _first_line(error)
-        full = "No space left" in text or "os error 28" in text
-        remedy = "free some disk space" if full else "is the folder or the object store there, and may it be written?"
-        return RetryableError(f"{self.lake}/{name}: {text}", remedy)
+    @contextmanager
+    def _told(self, name: str, refusals: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+        """What delta-rs and Arrow raise inside, as our errors. `refusals`, and panics, are the rows' own fault.
 
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:500]
+        The table is read anew afterwards: what is known of it may be out of date, also that this very commit succeeded.
+        """
+        try:
+            yield
+        except HubscopeError:
+            raise
+        except BaseException as error:
+            self._tables.pop(name, None)
+            self._versions.pop(name, None)
+            message = f"{self.lake}/{name}: {disk.one_line(error)}"
+            if disk.is_full(error, self.lake):
+                raise DiskFullError(message) from error
+            if isinstance(error, refusals) or (refusals and disk.is_panic(error)):
+                raise PermanentError(f"{message} (the rows were refused)") from error
+            if isinstance(error, OSError | DeltaError | ValueError) or disk.is_panic(error):
+                remedy = "is the folder or the object store there, and may it be written?"
+                raise RetryableError(message, remedy) from error
+            raise

@@ -106,9 +106,9 @@ def row_groups(
 ) -> Iterator[pa.Table]:
     """The files' rows a row group at a time, sorted within it; files come by time, so groups do nearly as well."""
     waiting: list[pa.Table] = []
-    fields = _fields(name, table)
+    schema = _schema_of(name, table, storage, files)
     for file in files:
-        for part in _read(name, fields, storage, file.path):
+        for part in _read(name, schema, storage, file.path):
             if stopping.is_set():
                 raise Stopped
             waiting.append(part)
@@ -127,19 +127,38 @@ def _sorted(parts: list[pa.Table]) -> pa.Table:
     return in_order(rows)
 
 
-def _fields(name: str, table: DeltaTable) -> list[pa.Field]:
-    """The columns of a file: ours, and those that a later hubscope has added to the table."""
+def _schema_of(name: str, table: DeltaTable, storage: Storage, files: Sequence[DataFile]) -> pa.Schema:
+    """The columns of the merged file, ours and those that a later hubscope has added, in the types they are read in."""
     known = [field for field in SCHEMAS[name] if field.name != PARTITION]
-    return known + [field for field in pa.schema(table.schema().to_arrow()) if field.name not in SCHEMAS[name].names]
+    later = [field for field in pa.schema(table.schema().to_arrow()) if field.name not in SCHEMAS[name].names]
+    wanted = {field.name: field for field in (*known, *later)}
+    missing = dict.fromkeys(wanted)
+    for file in files:  # nearly always the first has them all
+        with _open(name, storage, file.path) as opened:
+            for field in opened.schema_arrow:
+                if field.name in missing:
+                    del missing[field.name]
+                    wanted[field.name] = field.with_metadata(None)
+        if not missing:
+            break
+    return pa.schema(list(wanted.values()))
 
 
-def _read(name: str, fields: Sequence[pa.Field], storage: Storage, path: str) -> Iterator[pa.Table]:
-    """The row groups of a file with these columns; one that it was written without is null."""
-    with pq.ParquetFile(storage.reading(path), read_dictionary=text_leaves(name)) as file:
+def _open(name: str, storage: Storage, path: str) -> pq.ParquetFile:
+    """A file whose texts are read as dictionaries, which a file need not have all columns for."""
+    source = storage.reading(path)
+    metadata = pq.read_metadata(source)
+    leaves = {metadata.schema.column(index).path for index in range(len(metadata.schema))}
+    return pq.ParquetFile(source, metadata=metadata, read_dictionary=[p for p in text_leaves(name) if p in leaves])
+
+
+def _read(name: str, schema: pa.Schema, storage: Storage, path: str) -> Iterator[pa.Table]:
+    """The row groups of a file in that schema; a column that it was written without is null."""
+    with _open(name, storage, path) as file:
         present = set(file.schema_arrow.names)
         for index in range(file.num_row_groups):
             rows = file.read_row_group(index, use_threads=False)
-            for field in fields:
+            for field in schema:
                 if field.name not in present:
                     rows = rows.append_column(field.name, pa.nulls(rows.num_rows, field.type))
-            yield rows.select([field.name for field in fields])
+            yield rows.select(schema.names)

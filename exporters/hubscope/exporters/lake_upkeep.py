@@ -19,7 +19,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from hubscope.exporters import lake_cold
+from hubscope.exporters import disk, lake_cold
 from hubscope.exporters.lake_files import Storage
 from hubscope.exporters.lake_merge import Stopped, merge, merges, replace
 from hubscope.exporters.lake_policy import LakePolicy
@@ -141,11 +141,9 @@ class Upkeep:
             do()
         except (OSError, DeltaError, pa.ArrowException) as error:
             self._tables.clear()
-            _log.warning(
-                "%s: upkeep will be tried again: %s", what, str(error).splitlines()[0] if str(error) else error
-            )
+            _log.warning("%s: upkeep will be tried again: %s", what, disk.one_line(error))
         except BaseException as error:
-            if type(error).__name__ != "PanicException":  # delta-rs', on a full disk; it is no Exception
+            if not disk.is_panic(error):
                 raise
             self._tables.clear()
             _log.warning("%s: upkeep will be tried again: %s", what, error)

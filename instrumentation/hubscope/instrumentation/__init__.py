@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hubscope.instrumentation.cache_watch import CacheWatch, watch_cache
+    from hubscope.instrumentation.from_code import configure
     from hubscope.instrumentation.manual import (
         first_render,
         interactive,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
         vector_search,
         vector_upsert,
     )
-    from hubscope.instrumentation.setup import configure, flush
+    from hubscope.instrumentation.setup import flush
 
 __all__ = [
     "CacheWatch",
@@ -51,8 +52,8 @@ __all__ = [
     "watch_cache",
 ]
 
-_SETUP = frozenset({"configure", "flush"})
-_CACHES = frozenset({"CacheWatch", "watch_cache"})
+# Where each name lives; the others are in `manual`.
+_PARTS = {"configure": "from_code", "flush": "setup", "CacheWatch": "cache_watch", "watch_cache": "cache_watch"}
 
 
 def __getattr__(name: str) -> Any:
@@ -60,8 +61,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    part = "setup" if name in _SETUP else "cache_watch" if name in _CACHES else "manual"
-    value = getattr(import_module(f"hubscope.instrumentation.{part}"), name)
+    value = getattr(import_module(f"hubscope.instrumentation.{_PARTS.get(name, 'manual')}"), name)
     globals()[name] = value
     return value
 

@@ -23,10 +23,10 @@ def start() -> None:
         distro.configure()
         from opentelemetry.instrumentation.version import __version__
 
-        from hubscope.instrumentation import setup
+        from hubscope.instrumentation import from_code, setup
 
         HubscopeConfigurator().configure(auto_instrumentation_version=__version__)
         if setup.configured():
-            setup.load_instrumentors()
+            from_code.load_instrumentors()
     except Exception as error:  # noqa: BLE001 - the application runs unmeasured
         print(f"hubscope: measuring is off, because the set-up failed: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Setting up the SDK and everything of ours around it: once a process, by the distro or by `hub.configure()`."""
+"""Setting up the SDK and everything of ours around it: once a process, by the distro or from code (`from_code`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hubscope.instrumentation import settings, signals
 from hubscope.instrumentation.startup import tracker
 
 _log = logging.getLogger("hubscope")
-_lock = threading.RLock()
+lock = threading.RLock()
 _configured = False
 
 # What the distro says unless the user did. 5 s between metrics: a short run still has a few points.
@@ -42,35 +42,13 @@ def configured() -> bool:
     return _configured
 
 
-def configure(service_name: str | None = None, service_version: str | None = None) -> None:
-    """Switch hubscope on from code; does nothing more when the environment already did.
-
-    The names given here hold unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES say otherwise. A tracer provider
-    that the application set before is joined. Never raises: a set-up that fails is logged and measuring stays off.
-    """
-    if settings.disabled():
-        return
-    with _lock:
-        said = _unsaid_names(service_name, service_version)
-        if _configured:
-            _rename(said)
-            return
-        try:
-            set_defaults(os.environ)
-            if configure_sdk(resource_attributes=said):
-                load_instrumentors()
-        except Exception as error:  # noqa: BLE001 - never into the application
-            _log.error("hubscope: measuring is off, because the set-up failed: %s", error)
-            _log.debug("the set-up failed", exc_info=True)
-
-
 def configure_sdk(**kwargs: Any) -> bool:
     """Set up the providers with the stock configurator, then add ours. Whether anything is measured now.
 
     `kwargs` are those of the stock configurator. Under OTEL_CONFIG_FILE it takes none; ours are added after it.
     """
     global _configured
-    with _lock:
+    with lock:
         if _configured:
             return True
         # Importing the SDK and getting a tracer add warning filters; they are not the application's.
@@ -99,7 +77,7 @@ def _stock(kwargs: dict[str, Any]) -> bool:
     else:
         attributes = dict(kwargs.pop("resource_attributes", None) or {})
         fallback = os.environ.get(settings.SERVICE_FALLBACK, "").strip()
-        if fallback and not _service_named():
+        if fallback and not service_named():
             attributes.setdefault(semconv.SERVICE_NAME, fallback)
         kwargs["resource_attributes"] = attributes
     try:
@@ -183,9 +161,9 @@ def _attach_processors(providers: tuple[Any, Any, Any]) -> None:
     if not settings.is_true(settings.SDK_PROCESSORS):
         return
     try:
-        from hubscope.processors import rules, sdk
+        from hubscope.processors import rules_file, sdk
 
-        sdk.attach(*providers, rules.load())
+        sdk.attach(*providers, rules_file.load())
     except Exception as error:  # noqa: BLE001 - KPIs are missing then, the spans are not
         _log.warning(
             "hubscope: %s is set, but the processors could not be attached: %s", settings.SDK_PROCESSORS, error
@@ -221,43 +199,10 @@ def _resource_of(provider: Any) -> Any:
     return getattr(config, "resource", None) or getattr(provider, "resource", None)
 
 
-def _service_named() -> bool:
+def service_named() -> bool:
+    """Whether the environment says what the application is called."""
     attributes = os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
     return bool(os.environ.get("OTEL_SERVICE_NAME", "").strip()) or f"{semconv.SERVICE_NAME}=" in attributes
-
-
-def _unsaid_names(service_name: str | None, service_version: str | None) -> dict[str, str]:
-    """The names given in code that the environment does not give."""
-    said: dict[str, str] = {}
-    if service_name and not _service_named():
-        said[semconv.SERVICE_NAME] = service_name
-    if service_version and f"{semconv.SERVICE_VERSION}=" not in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
-        said[semconv.SERVICE_VERSION] = service_version
-    return said
-
-
-def _rename(said: dict[str, str]) -> None:
-    """The environment set everything up before the application could say its name: say it now, on all signals."""
-    if not said:
-        return
-    from opentelemetry import metrics, trace
-    from opentelemetry._logs import get_logger_provider
-    from opentelemetry.sdk.resources import Resource
-
-    for provider in (trace.get_tracer_provider(), metrics.get_meter_provider(), get_logger_provider()):
-        update = getattr(provider, "_update_resource", None)
-        if update is not None:
-            update(Resource(said))
-
-
-def load_instrumentors() -> None:
-    """Load every installed instrumentation through the distro, as `opentelemetry-instrument` does."""
-    from opentelemetry.instrumentation.auto_instrumentation import _load
-
-    from hubscope.instrumentation.distro import HubscopeDistro
-
-    load: Any = _load._load_instrumentors
-    load(HubscopeDistro())
 
 
 def flush(timeout_s: float = 2.0) -> bool:

@@ -36,14 +36,10 @@ from __future__ import annotations
 
 import fnmatch
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import resources
-from pathlib import Path
 from typing import Final
 
-from hubscope.errors import ConfigError
 from hubscope.processors.targets import Target, show_quantity
 
 AGGREGATES: Final = (
@@ -180,27 +176,3 @@ class Rules:
                 if best is None or rank >= best[0]:
                     best = (rank, quota)
         return best[1] if best else None
-
-
-def load(path: str | None = None) -> Rules:
-    """The packaged rules, overlaid by the file at `path`, or at $HUBSCOPE_RULES where `path` is None ('' is none).
-
-    Raises ConfigError with every problem of every record at once, each as `kpi[3] 'startup.cold' target: …`.
-    """
-    from hubscope.processors.rules_file import parse  # it needs the records of this file
-
-    packaged = resources.files("hubscope.processors")
-    sources: list[tuple[str, str]] = [
-        (name, packaged.joinpath(name).read_text(encoding="utf-8")) for name in ("kpis.toml", "quotas.toml")
-    ]
-    overlay = path if path is not None else os.environ.get("HUBSCOPE_RULES", "")
-    if overlay:
-        try:
-            sources.append((overlay, Path(overlay).read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise ConfigError(
-                f"the rules file {overlay} cannot be read: {reason}",
-                "give a readable TOML file to --rules or HUBSCOPE_RULES, or leave both away for the packaged rules",
-            ) from None
-    return parse(sources)

@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 import math
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from hubscope.errors import ConfigError
 from hubscope.processors.rules import AGGREGATES, KINDS, RESOURCES, SEVERITIES, Alert, Feed, Kpi, Quota, Rules
 from hubscope.processors.targets import Target, parse_quantity
+
+
+def load(path: str | None = None) -> Rules:
+    """The packaged rules, overlaid by the file at `path`, or at $HUBSCOPE_RULES where `path` is None ('' is none).
+
+    Raises ConfigError with every problem of every record at once, each as `kpi[3] 'startup.cold' target: …`.
+    """
+    packaged = resources.files("hubscope.processors")
+    sources: list[tuple[str, str]] = [
+        (name, packaged.joinpath(name).read_text(encoding="utf-8")) for name in ("kpis.toml", "quotas.toml")
+    ]
+    overlay = path if path is not None else os.environ.get("HUBSCOPE_RULES", "")
+    if overlay:
+        try:
+            sources.append((overlay, Path(overlay).read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise ConfigError(
+                f"the rules file {overlay} cannot be read: {reason}",
+                "give a readable TOML file to --rules or HUBSCOPE_RULES, or leave both away for the packaged rules",
+            ) from None
+    return parse(sources)
 
 
 def parse(sources: Iterable[tuple[str, str]]) -> Rules:

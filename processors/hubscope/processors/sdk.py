@@ -1,7 +1,7 @@
 """The processors for an application that sends straight to somebody else's backend: the same rules, the same windows,
 the same violations as in the collector, derived in the application and emitted through the OpenTelemetry API.
 
-    attach(tracer_provider, meter_provider, logger_provider, rules.load())
+    attach(tracer_provider, meter_provider, logger_provider, rules_file.load())
 
 Do not attach them in an application that sends to `hubscope collect`: both would derive, and everything counts twice.
 KPIs that are fed by metrics need a MeterProvider of the SDK; what arrives there is read every 10 s.

@@ -26,6 +26,13 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     front.end()
 
 
+@pytest.fixture(autouse=True)
+def only_what_others_have(request: pytest.FixtureRequest) -> None:
+    """Another server is asked the rules about requests, not those about our settings and our lake."""
+    if os.environ.get("HUBSCOPE_DUTIES_AGAINST") and "target" not in request.fixturenames:
+        pytest.skip("about this collector")
+
+
 @pytest.fixture
 def new_front(tmp_path: Path) -> Iterator[Callable[..., Front]]:
     """`new_front(**settings)`: a front of its own."""

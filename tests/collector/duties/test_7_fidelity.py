@@ -352,7 +352,7 @@ def test_every_field_of_every_signal_is_in_the_lake(tmp_path: Path) -> None:
             signal = SIGNALS[name]
             possible |= fields_of(request.DESCRIPTOR)
             if index % 3 == 0:
-                assert target.export(request.SerializeToString(), signal) == b""
+                target.export(request.SerializeToString(), signal)
             elif index % 3 == 1:
                 assert target.post(request.SerializeToString(), PROTOBUF, path=signal.path).code == 200
             else:

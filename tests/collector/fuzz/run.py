@@ -19,12 +19,14 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 from prometheus_client.parser import text_string_to_metric_families
 
+from hubscope.collector.log.wal import sealed_segments
 from hubscope.collector.otlp.requests import KINDS, count_items
 from hubscope.lake_schema import SCHEMAS, TRACES
 from tests.collector.conftest import Collector
 from tests.collector.fuzz.sender import good_id
 
 MIB: Final = 1 << 20
+DRAIN_DEADLINE_S: Final = 1800.0
 ITEMS_OF: Final = {"spans": ("otel_traces",), "log_records": ("otel_logs",), "metric_points": ()}
 
 
@@ -39,12 +41,13 @@ class Result:
     memory_mib: list[tuple[float, dict[str, float]]] = field(default_factory=list)  # s, process -> resident MiB
     accepted: dict[str, int] = field(default_factory=dict)
     arrived: dict[str, int] = field(default_factory=dict)  # rows of the lake and items in dead letters
-    dead_letters: int = 0
+    dead_letters: list[str] = field(default_factory=list)  # their reasons
     good_acknowledged: int = 0
     good_arrived: int = 0
     good_twice: int = 0
     restarted: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    drained_s: float = 0.0  # from the last answer until all of it was in the lake
 
     def problems(self) -> list[str]:
         """What does not hold."""
@@ -81,6 +84,8 @@ def fuzz(
         started_s = time.monotonic()
         _send(collector, result, inputs, seed, senders, in_flight, say, started_s)
         result.seconds = time.monotonic() - started_s
+        collector.wait_for(lambda: not waiting_segments(collector), "the log is worked off", DRAIN_DEADLINE_S)
+        result.drained_s = time.monotonic() - started_s - result.seconds
         result.restarted = [name for name, pid in pids.items() if collector.pid_of(name) != pid]
         result.accepted = _accepted(collector)
         assert collector.stop() == 0, collector.output
@@ -126,7 +131,8 @@ def _send(
                 next_s = now_s + 10
                 sent = sum(report["sent"] for report in latest.values())
                 shown = ", ".join(f"{name} {mib:.0f}" for name, mib in result.memory_mib[-1][1].items())
-                say(f"{now_s:6.0f} s  {sent:9,} sent  resident MiB: {shown}")
+                waiting = waiting_segments(collector)
+                say(f"{now_s:6.0f} s  {sent:9,} sent  {waiting:4} segments waiting  resident MiB: {shown}")
             time.sleep(0.5)
     finally:
         for process in processes:
@@ -147,6 +153,11 @@ def _send(
 
 
 _GOOD: set[str] = set()
+
+
+def waiting_segments(collector: Collector) -> int:
+    """Sealed segments of the log that are not in the lake yet."""
+    return len(sealed_segments(collector.state / "wal"))
 
 
 def memory_mib(collector: Collector) -> dict[str, float]:
@@ -193,7 +204,8 @@ def _count_arrivals(collector: Collector, result: Result) -> None:
             derived = pc.sum(pc.starts_with(rows["ScopeName"], "hubscope")).as_py() or 0
             arrived["metric_points"] += rows.num_rows - derived
     for path in (collector.state / "dead-letter").glob("*"):
-        result.dead_letters += path.suffix != ".json"
+        if path.suffix == ".json":
+            result.dead_letters.append(json.loads(path.read_text())["reason"])
         for kind in KINDS:
             if path.suffix != ".json" and kind.signal.name.lower() in path.name:
                 arrived[kind.items] += count_items(kind, path.read_bytes())

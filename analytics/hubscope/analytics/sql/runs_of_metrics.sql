@@ -3,56 +3,29 @@
 SELECT
     service,
     run,
-    max(instance) AS instance,
-    max(version) AS version,
-    min(first_ns) AS first_ns,
-    max(last_ns) AS last_ns,
+    coalesce(max(instance_id), '') AS instance,
+    coalesce(max(service_version), '') AS version,
+    min(time_ns) AS first_ns,
+    max(time_ns) AS last_ns,
     0 AS spans
 FROM (
     SELECT
         ServiceName AS service,
         run_of(ResourceAttributes) AS run,
-        coalesce(max(attr(ResourceAttributes, 'service.instance.id')), '') AS instance,
-        coalesce(max(attr(ResourceAttributes, 'service.version')), '') AS version,
-        min(ts_ns(TimeUnix)) AS first_ns,
-        max(ts_ns(TimeUnix)) AS last_ns
+        attr(ResourceAttributes, 'service.instance.id') AS instance_id,
+        attr(ResourceAttributes, 'service.version') AS service_version,
+        ts_ns(TimeUnix) AS time_ns
     FROM otel_metrics_gauge
-    WHERE ts_ns(TimeUnix) >= $since_ns AND ts_ns(TimeUnix) < $until_ns
-    GROUP BY service, run
     UNION ALL
-    SELECT
-        ServiceName AS service,
-        run_of(ResourceAttributes) AS run,
-        coalesce(max(attr(ResourceAttributes, 'service.instance.id')), '') AS instance,
-        coalesce(max(attr(ResourceAttributes, 'service.version')), '') AS version,
-        min(ts_ns(TimeUnix)) AS first_ns,
-        max(ts_ns(TimeUnix)) AS last_ns
+    SELECT ServiceName, run_of(ResourceAttributes), attr(ResourceAttributes, 'service.instance.id'), attr(ResourceAttributes, 'service.version'), ts_ns(TimeUnix)
     FROM otel_metrics_sum
-    WHERE ts_ns(TimeUnix) >= $since_ns AND ts_ns(TimeUnix) < $until_ns
-    GROUP BY service, run
     UNION ALL
-    SELECT
-        ServiceName AS service,
-        run_of(ResourceAttributes) AS run,
-        coalesce(max(attr(ResourceAttributes, 'service.instance.id')), '') AS instance,
-        coalesce(max(attr(ResourceAttributes, 'service.version')), '') AS version,
-        min(ts_ns(TimeUnix)) AS first_ns,
-        max(ts_ns(TimeUnix)) AS last_ns
+    SELECT ServiceName, run_of(ResourceAttributes), attr(ResourceAttributes, 'service.instance.id'), attr(ResourceAttributes, 'service.version'), ts_ns(TimeUnix)
     FROM otel_metrics_exponential_histogram
-    WHERE ts_ns(TimeUnix) >= $since_ns AND ts_ns(TimeUnix) < $until_ns
-    GROUP BY service, run
     UNION ALL
-    SELECT
-        ServiceName AS service,
-        run_of(ResourceAttributes) AS run,
-        coalesce(max(attr(ResourceAttributes, 'service.instance.id')), '') AS instance,
-        coalesce(max(attr(ResourceAttributes, 'service.version')), '') AS version,
-        min(ts_ns(TimeUnix)) AS first_ns,
-        max(ts_ns(TimeUnix)) AS last_ns
+    SELECT ServiceName, run_of(ResourceAttributes), attr(ResourceAttributes, 'service.instance.id'), attr(ResourceAttributes, 'service.version'), ts_ns(TimeUnix)
     FROM otel_metrics_histogram
-    WHERE ts_ns(TimeUnix) >= $since_ns AND ts_ns(TimeUnix) < $until_ns
-    GROUP BY service, run
-) AS seen
-WHERE $service = '*' OR service = $service
+) AS points
+WHERE time_ns >= $since_ns AND time_ns < $until_ns AND ($service = '*' OR service = $service)
 GROUP BY service, run
 ORDER BY service, first_ns, run

@@ -21,7 +21,14 @@ WAYS_OUT: Final = (
 
 def contradictions(settings: CollectorSettings) -> list[str]:
     """Every problem, in the order of the file."""
-    return [*_tls(settings.security), *_exposed(settings), *_ports(settings), *_circles(settings), *_sizes(settings)]
+    return [
+        *_tls(settings.security),
+        *_exposed(settings),
+        *_ports(settings),
+        *_circles(settings),
+        *_sizes(settings),
+        *_tiers(settings),
+    ]
 
 
 def is_guarded(security: Security) -> bool:
@@ -121,3 +128,13 @@ def _sizes(settings: CollectorSettings) -> Iterator[str]:
             f"receivers.max_waiting_size: must be at least receivers.max_request_size "
             f"({limits.request_size_bytes} B), got {limits.waiting_size_bytes} B"
         )
+
+
+def _tiers(settings: CollectorSettings) -> Iterator[str]:
+    keep = settings.keep
+    if keep.cold_url and not keep.cold_after_s:
+        yield "exporters.lake.cold_after: must be given too: when does a day go to exporters.lake.cold_url?"
+    if keep.cold_url and keep.cold_url.rstrip("/") == settings.lake.rstrip("/"):
+        yield "exporters.lake.cold_url: is the lake itself; without it cold days stay there"
+    if 0 < keep.retention_s <= keep.cold_after_s:
+        yield "exporters.lake.retention: must be longer than exporters.lake.cold_after, or no day is ever cold"

@@ -24,6 +24,7 @@ from hubscope.collector.configuration.processor_keys import PROCESSOR_KEYS, TABL
 from hubscope.collector.configuration.values import MIB_BYTES
 from hubscope.errors import ConfigError
 from hubscope.exporters.forward import ForwardConfig
+from hubscope.exporters.lake_policy import LakePolicy
 from hubscope.processors.options import (
     AttributeLimitOptions,
     EnrichmentOptions,
@@ -83,6 +84,7 @@ class CollectorSettings:
     limits: Limits = Limits()
     security: Security = Security()
     logs: Logs = Logs()
+    keep: LakePolicy = field(default_factory=LakePolicy)
     processors: ProcessorOptions = field(default_factory=ProcessorOptions)
 
     @property
@@ -108,6 +110,7 @@ def from_json(text: str) -> CollectorSettings:
         ForwardConfig(**{**f, "headers": tuple((name, value) for name, value in f["headers"])}) for f in raw["forward"]
     )
     raw["limits"] = Limits(**raw["limits"])
+    raw["keep"] = LakePolicy(**raw["keep"])
     lists = {key: tuple(value) for key, value in raw["security"].items() if isinstance(value, list)}
     raw["security"] = Security(**{**raw["security"], **lists})
     raw["logs"] = Logs(**raw["logs"])
@@ -150,6 +153,24 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("log.min_free_disk", values.size, "limits.free_disk_bytes", "The same when the disk has less room than this."),
     Key("log.segment_size", values.positive_size, "segment_size_bytes", "Largest piece that the worker takes at once."),
     Key("exporters.lake.flush_interval", values.positive_duration, "flush_interval_s", "One lake transaction each."),
+    Key(
+        "exporters.lake.cold_after", values.duration, "keep.cold_after_s", "Age at which a day is compressed strongly."
+    ),
+    Key(
+        "exporters.lake.cold_url",
+        values.place,
+        "keep.cold_url",
+        "Folder or URL it then goes to; beside the rest if none.",
+    ),
+    Key("exporters.lake.retention", values.duration, "keep.retention_s", "Age at which a day is dropped; 0 is never."),
+    Key("exporters.lake.rollup_retention", values.duration, "keep.rollup_retention_s", "The same for the rollups."),
+    Key(
+        "exporters.lake.max_size", values.size, "keep.max_size_bytes", "Beyond it the oldest day is dropped; 0 is none."
+    ),
+    Key(
+        "exporters.lake.min_free_disk", values.size, "keep.min_free_disk_bytes", "With less the oldest day is dropped."
+    ),
+    Key("exporters.lake.reader_grace", values.duration, "keep.reader_grace_s", "Time for readers without a lease."),
     Key("telemetry.endpoint", values.address, "telemetry", "/metrics and /healthz, 127.0.0.1:8888 by default."),
     Key("logs.format", values.log_format, "logs.format", "text, or json: one object a line."),
     Key("logs.level", values.log_level, "logs.level", "debug, info, warning or error."),
@@ -220,10 +241,10 @@ def _rules(settings: CollectorSettings) -> list[str]:
     """What is wrong in the rules file, if one is named and can be read."""
     if settings.rules_path is None and not os.environ.get("HUBSCOPE_RULES"):
         return []
-    from hubscope.processors import rules
+    from hubscope.processors import rules_file
 
     try:
-        rules.load(settings.rules_path)
+        rules_file.load(settings.rules_path)
     except ConfigError as error:
         return [f"rules: {problem}" for problem in error.problems or (error.message,)]
     return []
@@ -257,7 +278,7 @@ def _build(
         if is_url:
             problems.append(f"state: must be given, because the lake is a URL ({lake}): the log needs a local folder")
         state_dir = os.path.join(lake, ".state")
-    groups = ("limits", "security", "logs", "redaction", "attribute_limits", "enrichment", "sampling")
+    groups = ("limits", "security", "logs", "keep", "redaction", "attribute_limits", "enrichment", "sampling")
     nested: dict[str, dict[str, Any]] = {group: {} for group in groups}
     plain: dict[str, Any] = {}
     for place, value in found.items():
@@ -272,6 +293,7 @@ def _build(
         limits=Limits(**nested["limits"]),
         security=Security(**security),
         logs=Logs(**nested["logs"]),
+        keep=LakePolicy(**nested["keep"]),
         processors=ProcessorOptions(
             RedactionOptions(**nested["redaction"]),
             AttributeLimitOptions(**nested["attribute_limits"]),

@@ -25,7 +25,7 @@ _SIZES: Final = {
     "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
     "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40,
 }  # fmt: skip
-_DURATIONS_S: Final = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATIONS_S: Final = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _NUMBER_AND_UNIT: Final = re.compile(r"\s*([+-]?\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
 
 T = TypeVar("T")
@@ -288,7 +288,7 @@ def duration(value: Any) -> float:
     """Seconds, from a number or a text such as `500ms`."""
     number, unit = _number_and_unit(value, "a duration such as 500ms or 2s")
     if unit not in _DURATIONS_S:
-        raise ValueError(f"must be a duration such as 500ms or 2s, got the unit {unit!r}; known are ms, s, m, h")
+        raise ValueError(f"must be a duration such as 500ms or 2s, got the unit {unit!r}; known are ms, s, m, h, d")
     if number < 0:
         raise ValueError(f"must be >= 0 s, got {value}")
     return number * _DURATIONS_S[unit]
@@ -300,6 +300,12 @@ def positive_duration(value: Any) -> float:
     if number <= 0:
         raise ValueError(f"must be > 0 s, got {value}")
     return duration(value)
+
+
+def place(value: Any) -> str:
+    """A folder, made absolute, or a URL."""
+    found = text(value)
+    return found.rstrip("/") if "://" in found else path(found)
 
 
 def headers(value: Any) -> tuple[tuple[str, str], ...]:

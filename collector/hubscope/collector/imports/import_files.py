@@ -1,29 +1,35 @@
 """Files into the lake, through the same decoder and processors as the collector's worker; no collector is needed.
 
-A file is known by the SHA-256 of its bytes, which names its Delta application transactions: importing it again adds
-nothing, and an import that was interrupted goes on where it stopped. A file that has grown is another file.
+Each chunk of a file is in the lake once (`chunks`): importing the file again adds nothing, an import that was
+interrupted goes on where it stopped, and of a file that has grown only the rest is added.
 """
 
 from __future__ import annotations
 
-import hashlib
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from hubscope.collector.imports.import_formats import requests_in
+from hubscope.collector.imports.chunks import Chunk, chunks
+from hubscope.collector.imports.import_formats import Found, requests_in
+from hubscope.collector.lock import hold
 from hubscope.collector.log.wal import Record
 from hubscope.collector.segments import batch_of
-from hubscope.errors import HubscopeError, LakeError, RetryableError
+from hubscope.errors import ConfigError, HubscopeError, LakeError, RetryableError
+from hubscope.exporters.disk import DiskFullError
 from hubscope.exporters.lake import LakeExporter
 from hubscope.processors.batch import Batch
 from hubscope.processors.pipeline import Chain, chain
 from hubscope.processors.rules import Rules
 
-BATCH_BYTES: Final = 8 << 20  # one Delta commit; half of the collector's segments, for JSON takes memory beside it
 FIRST_REASONS: Final = 10
+# Two imports of one file at a time meet in each of the lake's seven tables, where Delta lets only one of them commit.
+TRIES: Final = 10
+PAUSE_S: Final = 0.2
 
 Placed = tuple[str, Record]  # where it stood, and what it is
 
@@ -40,6 +46,13 @@ class Outcome:
     rejected: int = 0  # lines, messages or documents
     reasons: list[str] = field(default_factory=list)  # the first FIRST_REASONS, each with its place
 
+    def noted(self, found: Iterable[Found]) -> Iterator[Found]:
+        """All of it, its problems counted on the way."""
+        for one in found:
+            if one.problem:
+                self.reject(one.where, one.problem)
+            yield one
+
     def reject(self, where: str, reason: str) -> None:
         """Count something that cannot be taken."""
         self.rejected += 1
@@ -51,55 +64,67 @@ class Outcome:
 def import_file(path: Path, lake: str, rules: Rules, name: str = "", progress: Progress = lambda *_: None) -> Outcome:
     """Bring one file's requests into the lake. `name` is what messages call it.
 
-    Raises LakeError for a file or a lake that cannot be read or written.
+    Raises LakeError for a file or a lake that cannot be read or written, or whose disk is full.
     """
     outcome = Outcome(name or str(path))
     try:
         total_bytes = path.stat().st_size
         if path.is_dir():
             raise LakeError(f"{outcome.name}: is a folder", "name the files in it: hubscope import FOLDER/*.json")
-        exporter = LakeExporter(lake, f"hubscope-import/{_digest(path, outcome.name, progress, total_bytes)}")
-        through = chain(rules, None)
-        for number, placed in enumerate(_batches(path, outcome, progress, total_bytes), start=1):
-            batch = _batch(number, placed, through, rules, outcome)
-            before = sum(exporter.rows.values())
-            exporter.export(batch)
-            items = sum(rows.num_rows for rows in batch.tables.values())
-            outcome.accepted += items
-            outcome.written += min(items, sum(exporter.rows.values()) - before)
+        with _alone(lake, lambda: progress(f"{outcome.name}: waiting for another import", 0, 0)):
+            found = requests_in(path, lambda done: progress(f"{outcome.name}: reading", done, total_bytes))
+            _bring(outcome.noted(found), lake, rules, outcome)
+    except DiskFullError as error:
+        raise LakeError(error.message, "make room; the same command then goes on where this one stopped") from error
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise LakeError(f"{outcome.name}: {reason}", "is the path right, and may you read it?") from error
     return outcome
 
 
-def _digest(path: Path, name: str, progress: Progress, total_bytes: int) -> str:
-    digest = hashlib.sha256()
-    done_bytes = 0
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-            done_bytes += len(piece)
-            progress(f"{name}: looking", done_bytes, total_bytes)
-    return digest.hexdigest()
+@contextmanager
+def _alone(lake: str, waiting: Callable[[], None]) -> Iterator[None]:
+    """One import into a lake of this machine at a time: of a file that grows between their starts, the second one
+    would not know where the first one ends."""
+    if "://" in lake:
+        yield
+        return
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(hold(Path(lake) / ".state" / "import.lock", math.inf, waiting))
+        except ConfigError as error:
+            raise LakeError(error.message, "name another lake with --lake") from error
+        yield
 
 
-def _batches(path: Path, outcome: Outcome, progress: Progress, total_bytes: int) -> Iterator[list[Placed]]:
-    """The file's good requests in groups that depend on its content alone, so that a second import cuts it the same."""
-    placed: list[Placed] = []
-    size_bytes = 0
+def _bring(found: Iterator[Found], lake: str, rules: Rules, outcome: Outcome) -> None:
+    exporter = LakeExporter(lake)
+    through = chain(rules, None)
+    for number, chunk in enumerate(chunks(found, exporter), start=1):
+        batch = _batch(number, _placed(chunk), through, rules, outcome)
+        before = dict(exporter.rows)
+        _append(exporter, batch, chunk)
+        for table, rows in batch.tables.items():
+            outcome.accepted += rows.num_rows
+            outcome.written += rows.num_rows if exporter.rows[table] > before[table] else 0
+
+
+def _placed(chunk: Chunk) -> list[Placed]:
     now_ns = time.time_ns()
-    for found in requests_in(path, lambda done: progress(f"{outcome.name}: reading", done, total_bytes)):
-        if found.problem:
-            outcome.reject(found.where, found.problem)
-        for signal, payload in found.requests:
-            placed.append((found.where, Record(signal, payload, now_ns)))
-            size_bytes += len(payload)
-        if size_bytes >= BATCH_BYTES:
-            yield placed
-            placed, size_bytes = [], 0
-    if placed:
-        yield placed
+    return [(found.where, Record(signal, data, now_ns)) for found in chunk.found for signal, data in found.requests]
+
+
+def _append(exporter: LakeExporter, batch: Batch, chunk: Chunk) -> None:
+    for left in reversed(range(TRIES)):
+        try:
+            exporter.append(batch, *chunk.transactions(exporter))
+            return
+        except DiskFullError:
+            raise
+        except RetryableError:  # another import of the same file was faster, or the store is not to be had for a moment
+            if not left:
+                raise
+            time.sleep(PAUSE_S)
 
 
 def _batch(number: int, placed: list[Placed], through: Chain, rules: Rules, outcome: Outcome) -> Batch:

@@ -20,6 +20,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from hubscope.collector.imports.import_jaeger import is_jaeger, jaeger_request
 from hubscope.collector.log.wal import Signal
 from hubscope.collector.otlp.decode import MESSAGES
+from hubscope.collector.otlp.ids import check_ids
 from hubscope.collector.otlp.otlp_json import from_value, parse
 from hubscope.errors import BadInputError
 
@@ -43,6 +44,7 @@ class Found(NamedTuple):
     where: str  # "line 3", "message 2", "" for a file that is one document
     requests: tuple[tuple[Signal, bytes], ...]
     problem: str = ""
+    source: bytes = b""  # what it was read from, decompressed; empty where that is not all there yet: the file may grow
 
 
 def requests_in(path: Path, read_bytes: Callable[[int], None] = lambda _: None) -> Iterator[Found]:
@@ -114,29 +116,39 @@ def _lines(stream: io.BufferedReader, first: bytes) -> Iterator[Found]:
     while line:
         where = f"line {number}"
         if len(line) > MAX_MESSAGE_BYTES:
-            yield Found(where, (), f"longer than {MAX_MESSAGE_BYTES >> 20} MiB")
+            source = line
             while line and not line.endswith(b"\n"):
                 line = stream.readline(1 << 20)
+            yield Found(where, (), f"longer than {MAX_MESSAGE_BYTES >> 20} MiB", source if line else b"")
         elif line.strip():
             found = _document(where, line)
-            cut_off = bool(found.problem) and not line.endswith(b"\n")
-            yield found._replace(problem=f"the last line was cut off ({found.problem})") if cut_off else found
+            if found.problem and not line.endswith(b"\n"):
+                found = Found(where, (), f"the last line was cut off ({found.problem})")
+            yield found
         number += 1
         line = stream.readline(MAX_MESSAGE_BYTES + 1)
 
 
 def _document(where: str, text: bytes) -> Found:
+    source = text.strip()
     try:
-        value = parse(text)
-        if is_jaeger(value):
-            return Found(where, ((Signal.TRACES, jaeger_request(value).SerializeToString()),))
-        keys = [key for key in _KEYS if key in value] if isinstance(value, dict) else []
-        if not keys:
-            raise BadInputError("neither resourceSpans, resourceMetrics nor resourceLogs (OTLP), nor data (Jaeger)")
-        signals = dict.fromkeys(_KEYS[key] for key in keys)
-        return Found(where, tuple((signal, from_value(value, signal).SerializeToString()) for signal in signals))
+        requests = tuple((signal, request.SerializeToString()) for signal, request in _requests_of(parse(text)))
+        for signal, payload in requests:
+            check_ids(MESSAGES[signal], payload)
     except BadInputError as error:
-        return Found(where, (), error.message)
+        return Found(where, (), error.message, source)
+    return Found(where, requests, "", source)
+
+
+def _requests_of(value: Any) -> Iterator[tuple[Signal, Message]]:
+    if is_jaeger(value):
+        yield Signal.TRACES, jaeger_request(value)
+        return
+    keys = [key for key in _KEYS if key in value] if isinstance(value, dict) else []
+    if not keys:
+        raise BadInputError("neither resourceSpans, resourceMetrics nor resourceLogs (OTLP), nor data (Jaeger)")
+    for signal in dict.fromkeys(_KEYS[key] for key in keys):
+        yield signal, from_value(value, signal)
 
 
 def _messages(stream: io.BufferedReader) -> Iterator[Found]:
@@ -160,22 +172,25 @@ def _messages(stream: io.BufferedReader) -> Iterator[Found]:
                 with zstandard.ZstdDecompressor().stream_reader(data) as reader:
                     data = reader.read(MAX_MESSAGE_BYTES + 1)
             except zstandard.ZstdError as error:
-                yield Found(where, (), f"cannot be decompressed: {error}")
+                yield Found(where, (), f"cannot be decompressed: {error}", data)
                 continue
             if len(data) > MAX_MESSAGE_BYTES:
-                yield Found(where, (), f"longer than {MAX_MESSAGE_BYTES >> 20} MiB")
+                yield Found(where, (), f"longer than {MAX_MESSAGE_BYTES >> 20} MiB", data)
                 continue
         yield _document(where, data) if data[:1] == b"{" else _protobuf(where, data, signal_of(data))
 
 
 def _protobuf(where: str, data: bytes, signal: Signal | None) -> Found:
     if signal is None:
-        return Found(where, (), "no OTLP request of spans, metrics or logs")
+        return Found(where, (), "no OTLP request of spans, metrics or logs", data)
     try:
         MESSAGES[signal].FromString(data)
+        check_ids(MESSAGES[signal], data)
     except DecodeError as error:
-        return Found(where, (), f"no OTLP protobuf: {error}")
-    return Found(where, ((signal, data),))
+        return Found(where, (), f"no OTLP protobuf: {error}", data)
+    except BadInputError as error:
+        return Found(where, (), error.message, data)
+    return Found(where, ((signal, data),), "", data)
 
 
 def signal_of(data: bytes) -> Signal | None:
@@ -184,17 +199,21 @@ def signal_of(data: bytes) -> Signal | None:
     A request fits if protobuf can read it without a field that it does not know, and if its ids have the length that
     OTLP gives them: what is an id in one is a name in the other. None where not exactly one fits.
     """
-    fitting = []
+    if not data:
+        return Signal.TRACES  # an empty request is empty of everything
+    readable: list[Signal] = []
+    fitting: list[Signal] = []
     for signal, message in MESSAGES.items():
         try:
             request = message.FromString(data)
         except DecodeError:
             continue
-        if _is_known(request) and _has_ids_of_their_length(signal, request):
-            fitting.append(signal)
-    if not data:
-        return Signal.TRACES  # an empty request is empty of everything
-    return fitting[0] if len(fitting) == 1 else None
+        if _is_known(request):
+            readable.append(signal)
+            if _has_ids_of_their_length(signal, request):
+                fitting.append(signal)
+    likely = fitting or readable  # a request whose ids are all wrong is still to be named as what it is
+    return likely[0] if len(likely) == 1 else None
 
 
 def _is_known(message: Message) -> bool:

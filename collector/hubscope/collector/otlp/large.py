@@ -8,6 +8,7 @@ in its turn. What is walked field by field is bounded in number. Ordinary reques
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +16,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
+from hubscope.collector.otlp.ids import WrongIds, add_wrong_ids, refuse
 from hubscope.errors import BadInputError
 
 LARGE_BYTES: Final = 1 << 20
@@ -98,6 +100,7 @@ class _Counts:
     def __init__(self) -> None:
         self.items = 0
         self.parts = 0
+        self.wrong_ids: WrongIds = Counter()
 
     def add(self, items: int, parts: int) -> None:
         self.items += items
@@ -111,9 +114,11 @@ class _Counts:
 
 
 def count_large(message: Any, payload: bytes) -> int:
-    """The items of a large request. Raises BadInputError for too many of them, DecodeError for bad bytes."""
+    """The items of a large request. Raises BadInputError for too many of them and for ids of a wrong length, and
+    DecodeError for bad bytes."""
     counts = _Counts()
     _walk(message, memoryview(payload), counts, 0)
+    refuse(counts.wrong_ids)
     return counts.items
 
 
@@ -125,8 +130,10 @@ def _walk(message: Any, data: memoryview, counts: _Counts, depth: int) -> None:
 
     def check(start: int, end: int) -> None:
         if end > start:
-            run = parse(data[start:end].tobytes())
+            part = data[start:end].tobytes()
+            run = parse(part)
             counts.add(level.items(run), level.parts(run))
+            add_wrong_ids(message.full_name, part, counts.wrong_ids)
 
     position = run_start = fields = 0
     while position < len(data):

@@ -11,6 +11,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from hubscope.collector.log.wal import Signal
+from hubscope.collector.otlp.ids import check_ids
 from hubscope.collector.otlp.large import LARGE_BYTES, count_large
 from hubscope.errors import BadInputError
 
@@ -76,14 +77,18 @@ KINDS: Final[tuple[Kind, ...]] = (
 def count_items(kind: Kind, payload: bytes) -> int:
     """How many spans, points or log records an OTLP protobuf request holds; 0 is a good request too.
 
-    Raises BadInputError for bytes that are no such request, and for values nested beyond the parser's 100 levels.
+    Raises BadInputError for bytes that are no such request, for values nested beyond the parser's 100 levels, and for
+    ids of a wrong length.
     """
     try:
         if len(payload) > LARGE_BYTES:
             return count_large(kind.message.DESCRIPTOR, payload)
-        return kind.count(kind.message.FromString(payload))
+        items = kind.count(kind.message.FromString(payload))
     except DecodeError:
         raise BadInputError(
             f"the {len(payload)} B are not a valid {kind.message.DESCRIPTOR.name} in protobuf",
             "wrong or truncated data, text that is not UTF-8, or values nested more than 100 levels deep",
         ) from None
+    if items:
+        check_ids(kind.message, payload)
+    return items

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from hubscope.console.demo import children, place, runs
 from hubscope.console.demo.place import Place
 from hubscope.console.demo.runs import Size
 from hubscope.console.demo.steps import Steps, steps
-from hubscope.console.options import RULES_ENV, example
+from hubscope.console.options import example
 
 DATASETTE_RUNS = 2
 
@@ -76,14 +75,13 @@ def _run(here: Place, shown: Steps, count: int, size: Size, form: str, path: str
     """All steps; returns the path of the HTML report. The report itself goes to stdout, or to `path`."""
     from hubscope.analytics import report
 
-    # The hub's own quota: the collector judges by it while it records, the report when it explains.
-    os.environ[RULES_ENV] = str(here.rules)
+    rules = str(here.rules)  # the hub's own quota: the collector judges by it, and the report
     with shown.step("data prepared") as note:
         note(runs.prepare(here, size))
     databases = (here.hub_data("1") / "memories.db",)
     with ExitStack() as stack:
         with shown.step("collector started") as note:
-            to = stack.enter_context(runs.collector(here))
+            to = stack.enter_context(runs.collector(here, rules))
             note(to.endpoint)
         for number in range(1, DATASETTE_RUNS + 1):
             with shown.step(f"Datasette, run {number} of {DATASETTE_RUNS}") as note:
@@ -97,10 +95,10 @@ def _run(here: Place, shown: Steps, count: int, size: Size, form: str, path: str
                 note(f"{done.requests} tasks in {done.seconds:.1f} s")
             if position == 1:
                 with shown.step("predictions made on version 1") as note:
-                    first = report(str(here.lake), databases=databases)
+                    first = report(str(here.lake), databases=databases, rules=rules)
                     note(f"{first.ledger.predictions}, kept in {here.lake / 'ledger.jsonl'}")
         with shown.step("report"):
-            found = report(str(here.lake), databases=databases)
+            found = report(str(here.lake), databases=databases, rules=rules)
             html = here.run / "report.html"
             output.write(render(found, "html"), str(html))
     shown.say(f"{shown.total_s:6.1f} s  in all")

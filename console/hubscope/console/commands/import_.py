@@ -30,7 +30,16 @@ def command(paths: tuple[str, ...], lake: str, rules: str | None) -> int:
     length-prefixed form, single OTLP JSON documents, and Jaeger JSON (API answer or UI download); each also compressed
     with zstd or gzip. `-` is stdin.
 
-    Importing a file twice adds nothing. A file that has grown since is another file, and is imported whole.
+    Importing a file twice adds nothing, and of one that has grown only what is new is added, be it renamed or
+    compressed meanwhile: a last line that was half-written counts when it is whole. An import that was interrupted, or
+    killed, goes on where it stopped. What is known of a file stands in the lake's tables alone, so all of this holds
+    for every machine that imports into the same lake, an object store too.
+
+    A beginning that was imported when it was all of a file is known wherever it stands; two files that merely begin
+    alike both come in whole, and so does an older, shorter copy of a file that is there already.
+
+    Ids must have the length that OTLP gives them, 16 bytes for a trace and 8 for a span, or be empty; a message with
+    any other is rejected whole.
 
     \b
     Example:
@@ -41,7 +50,7 @@ def command(paths: tuple[str, ...], lake: str, rules: str | None) -> int:
     """
     from hubscope.collector.imports.import_files import import_file
     from hubscope.collector.private import keep_files_private
-    from hubscope.processors.rules import load
+    from hubscope.processors.rules_file import load
 
     keep_files_private()
     loaded = load(rules)
@@ -98,8 +107,8 @@ class Progress:
             return
         self._last_s = now_s
         self._shown = True
-        share = 100 * done_bytes / total_bytes if total_bytes else 100.0
-        sys.stderr.write(f"\r\x1b[K{what} {share:.0f} % of {total_bytes / 1e6:.1f} MB")
+        share = f" {100 * done_bytes / total_bytes:.0f} % of {total_bytes / 1e6:.1f} MB" if total_bytes else ""
+        sys.stderr.write(f"\r\x1b[K{what}{share}")
         sys.stderr.flush()
 
     def clear(self) -> None:

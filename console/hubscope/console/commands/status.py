@@ -69,7 +69,7 @@ def text(status: Status) -> str:
     newest = max((table.newest for table in status.tables if table.newest), default=None)
     lines = [
         f"lake       {status.lake} (version {status.lake_version})",
-        f"size       {size} in {numbers.count(files, 'file')}",
+        f"size       {size} in {numbers.count(files, 'file')}{_cold(status)}",
         f"newest     {_ago(newest)}",
         f"collector  {_collector(status.collector)}",
     ]
@@ -79,6 +79,11 @@ def text(status: Status) -> str:
     lines += [
         f"forward    {numbers.count(n, 'segment')} not at {name} yet" for name, n in status.forwards_waiting.items()
     ]
+    upkeep = (status.collector.health or {}).get("lake_upkeep") or {} if status.collector else {}
+    if upkeep.get("low_disk"):
+        lines.append(f"disk       {upkeep['low_disk']}")
+    if upkeep.get("last_drop"):
+        lines.append(f"dropped    {upkeep['last_drop']}")
     filled = [table for table in status.tables if table.rows]
     if not filled:
         return "\n".join([*lines, "", "The lake is empty: `hubscope run -- CMD` fills it."]) + "\n"
@@ -94,6 +99,13 @@ def text(status: Status) -> str:
     if services:
         lines.append(terminal.table(("service", "versions", "runs", "spans"), services, (False, False, True, True)))
     return "\n".join(lines)
+
+
+def _cold(status: Status) -> str:
+    from hubscope.analytics.render import numbers
+
+    cold_bytes = sum(table.cold_size_bytes for table in status.tables)
+    return f", {numbers.quantity(cold_bytes, 'By')} of it cold" if cold_bytes else ""
 
 
 def _collector(collector: Collector | None) -> str:

@@ -78,15 +78,15 @@ def prepare(place: Place, size: Size) -> str:
 
 
 @contextmanager
-def collector(place: Place) -> Iterator[Collector]:
-    """A collector with a lake of its own on free ports; stopped at the end."""
+def collector(place: Place, rules: str) -> Iterator[Collector]:
+    """A collector with a lake of its own on free ports, by this rules file; stopped at the end."""
     state = place.lake / ".state"
     state.mkdir(parents=True, exist_ok=True)
     grpc, http, telemetry = (Address("127.0.0.1", port) for port in _free_ports(3))
     with ExitStack() as stack:
         stack.enter_context(local_collector.lease(state))
         stack.callback(_stop_collector, state)
-        local_collector.start(str(place.lake), state, Wanted(grpc, http, telemetry))
+        local_collector.start(str(place.lake), state, Wanted(grpc, http, telemetry), ("--rules", rules))
         yield Collector(f"http://{http}", state)
 
 

@@ -1,0 +1,264 @@
+"""Retention by age, size and room on the disk, and the cold tier: real Delta tables, times that the test says."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deltalake import DeltaTable
+
+from hubscope.analytics.connect import connect
+from hubscope.exporters import lake_cold, lake_merge
+from hubscope.exporters.lake import LakeExporter
+from hubscope.exporters.lake_retention import days_beyond, past
+from hubscope.exporters.lake_upkeep import Upkeep
+from hubscope.lake_paths import COLD, DataFile, files_of
+from hubscope.lake_schema import TRACES
+
+FIRST = 20_000  # 2024-10-04
+NAMES = {FIRST: ("a", "b"), FIRST + 1: ("c", "d"), FIRST + 2: ("e", "f")}
+
+
+@pytest.fixture
+def lake(tmp_path: Path, lakes: Any) -> Path:
+    """Three days of two files each."""
+    folder = tmp_path / "the lake"
+    exporter = LakeExporter(str(folder), upkeep=False)
+    segment = 0
+    for day, names in NAMES.items():
+        for name in names:
+            segment += 1
+            exporter.export(lakes.batch(segment, name, day=day))
+    return folder
+
+
+def at(day: float, lakes: Any) -> Any:
+    return lambda: day * lakes.DAY_S
+
+
+def files(lake: Path) -> list[DataFile]:
+    return files_of(DeltaTable(f"{lake}/{TRACES}"))
+
+
+def size_bytes(lake: Path) -> int:
+    return sum(path.stat().st_size for path in lake.rglob("*.parquet") if "_delta_log" not in path.parts)
+
+
+def test_a_day_goes_when_all_of_it_is_past_its_age(lake: Path, lakes: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A day is dropped once its last moment is older than the retention, not before; what went is said and counted."""
+    lakes.upkeep(lake, at(FIRST + 2.99, lakes), retention_s=2 * lakes.DAY_S).keep()
+    assert lakes.seen(lake) == list("abcdef")
+    upkeep = lakes.upkeep(lake, at(FIRST + 3.01, lakes), retention_s=2 * lakes.DAY_S)
+    with caplog.at_level(logging.WARNING):
+        upkeep.keep()
+    assert lakes.seen(lake) == list("cdef")
+    assert "otel_traces of 2024-10-04: 2 rows" in caplog.text
+    assert upkeep.status()["dropped"]["age"]["rows"] == 2
+    assert "past its retention" in upkeep.status()["last_drop"]
+
+
+def test_the_oldest_days_go_where_the_lake_is_too_large(lake: Path, lakes: Any) -> None:
+    """Whole days go, oldest first, as few as needed; the newest stays, however large it is."""
+    sizes = [sum(f.size_bytes for f in files(lake) if f.day == day) for day in sorted({f.day for f in files(lake)})]
+    lakes.upkeep(lake, max_size_bytes=sum(sizes)).keep()
+    assert lakes.seen(lake) == list("abcdef")
+    lakes.upkeep(lake, max_size_bytes=sum(sizes) - 1).keep()
+    assert lakes.seen(lake) == list("cdef")
+    upkeep = lakes.upkeep(lake, max_size_bytes=1)
+    upkeep.keep()
+    assert lakes.seen(lake) == list("ef")
+    assert upkeep.status()["dropped"]["size"]["rows"] == 2
+
+
+def test_a_nearly_full_disk_takes_the_oldest_days(
+    lake: Path, lakes: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Below the watermark the oldest day is dropped and its files leave the disk at once; it says so, once."""
+    capacity_bytes = size_bytes(lake) + 1000
+    monkeypatch.setattr(Upkeep, "_free_bytes", lambda self: capacity_bytes - size_bytes(lake))
+    upkeep = lakes.upkeep(lake, min_free_disk_bytes=1000)
+    upkeep.make_room()
+    assert lakes.seen(lake) == list("abcdef")
+    assert not upkeep.status()["low_disk"]
+    upkeep = lakes.upkeep(lake, min_free_disk_bytes=1001)
+    with caplog.at_level(logging.WARNING):
+        upkeep.make_room()
+    assert lakes.seen(lake) == list("cdef")
+    assert len(list(lake.rglob("part-*.parquet"))) == 4
+    assert upkeep.status()["dropped"]["disk"]["rows"] == 2
+    assert "the oldest days were dropped" in upkeep.status()["low_disk"]
+    assert "the disk is nearly full" in caplog.text
+    upkeep.make_room()
+    assert not upkeep.status()["low_disk"]
+
+
+def test_nothing_is_dropped_where_that_does_not_help(
+    lake: Path, lakes: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk that something else fills does not cost the lake its history; it is said, once."""
+    monkeypatch.setattr(Upkeep, "_free_bytes", lambda self: 0)
+    upkeep = lakes.upkeep(lake, min_free_disk_bytes=1 << 40)
+    with caplog.at_level(logging.WARNING):
+        upkeep.make_room()
+        upkeep.make_room()
+    assert lakes.seen(lake) == list("abcdef")
+    assert caplog.text.count("frees too little") == 1
+    assert "frees too little" in upkeep.status()["low_disk"]
+
+
+def test_replaced_files_go_before_any_day(lake: Path, lakes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only the readers without a lease are waited for makes room first, and where that is enough no row goes."""
+    monkeypatch.setattr(lake_merge, "FILES_BEFORE_MERGE", 2)
+    lakes.upkeep(lake).merge(TRACES)
+    replaced = size_bytes(lake) - sum(f.size_bytes for f in files(lake))
+    capacity_bytes = size_bytes(lake)
+    monkeypatch.setattr(Upkeep, "_free_bytes", lambda self: capacity_bytes - size_bytes(lake))
+    lakes.upkeep(lake, min_free_disk_bytes=replaced).make_room()
+    assert lakes.seen(lake) == list("abcdef")
+    assert len(list(lake.rglob("part-*.parquet"))) == 3
+
+
+def test_rollups_have_an_age_of_their_own() -> None:
+    """Neither size nor room on the disk drops from a table that is not named; age 0 keeps for ever."""
+    old = DataFile("Date=2024-10-04/x", 10, 1, "2024-10-04", None, 0)
+    new = DataFile("Date=2024-10-05/x", 10, 1, "2024-10-05", None, 0)
+    assert days_beyond({"t": [old, new], "hub_rollup": [old]}, ["t"], 5) == ["2024-10-04"]
+    assert days_beyond({"t": [new], "hub_rollup": [old]}, ["t"], 5) == []
+    assert past([old], 1e12, 0.0) == []
+
+
+@pytest.mark.parametrize("elsewhere", ["", "the cold, 100%"])
+def test_an_old_day_is_rewritten_once_and_read_with_the_rest(
+    lake: Path, lakes: Any, tmp_path: Path, elsewhere: str
+) -> None:
+    """Days past `cold_after` become one cold file each, beside the rest or in a folder of their own; readers see no
+    difference, and the next look finds nothing to do."""
+    cold_url = str(tmp_path / elsewhere) if elsewhere else ""
+    policy = {"cold_after_s": lakes.DAY_S, "cold_url": cold_url}
+    upkeep = lakes.upkeep(lake, at(FIRST + 3.01, lakes), **policy)
+    before = connect(lake)
+    upkeep.keep()
+    assert lakes.seen(lake) == list("abcdef")
+    assert [f.day for f in files(lake) if f.is_cold] == ["2024-10-04", "2024-10-05"]
+    assert len([f for f in files(lake) if not f.is_cold]) == 2
+    where = tmp_path / elsewhere if elsewhere else lake
+    assert len(list((where / TRACES).glob(f"Date=*/{COLD}*.parquet"))) == 2
+    version = DeltaTable(f"{lake}/{TRACES}").version()
+    upkeep.keep()
+    assert DeltaTable(f"{lake}/{TRACES}").version() == version
+    assert upkeep.status()["tables"][TRACES]["cold_size_bytes"] > 0
+    assert before.execute("SELECT count(*) FROM otel_traces").fetchone() == (6,)  # the snapshot of before the move
+
+
+def test_what_comes_late_for_a_cold_day_waits_for_its_kind(lake: Path, lakes: Any) -> None:
+    """Rows of a cold day are read from where they are, and join the day's cold file when an hour has passed."""
+    lakes.upkeep(lake, at(FIRST + 3.01, lakes), cold_after_s=lakes.DAY_S).keep()
+    LakeExporter(str(lake), upkeep=False).export(lakes.batch(7, "late", day=FIRST))
+    written_s = max(f.written_unix_ms for f in files(lake)) / 1000
+    lakes.upkeep(lake, lambda: written_s + 60, cold_after_s=lakes.DAY_S).keep()
+    assert len([f for f in files(lake) if f.day == "2024-10-04"]) == 2
+    lakes.upkeep(lake, lambda: written_s + 3700, cold_after_s=lakes.DAY_S).keep()
+    assert len([f for f in files(lake) if f.day == "2024-10-04"]) == 1
+    assert lakes.seen(lake) == [*"abcdef", "late"]
+
+
+def test_cold_days_leave_with_their_age_from_both_places(lake: Path, lakes: Any, tmp_path: Path) -> None:
+    """Retention drops a cold day as any other, and vacuum then removes its file from the cold folder."""
+    cold = tmp_path / "cold"
+    policy = {"cold_after_s": lakes.DAY_S, "cold_url": f"file://{cold}", "min_free_disk_bytes": 0}
+    lakes.upkeep(lake, at(FIRST + 3.01, lakes), **policy).keep()
+    assert len(list(cold.rglob("*.parquet"))) == 2
+    upkeep = lakes.upkeep(lake, at(FIRST + 4.5, lakes), retention_s=3 * lakes.DAY_S, **policy)
+    upkeep.keep()
+    for name in (TRACES,):
+        upkeep._clean(name, 0.0, now=True)
+    assert lakes.seen(lake) == list("cdef")
+    assert len(list(cold.rglob("*.parquet"))) == 2  # the second day, and the third which is cold by now
+
+
+def test_a_merge_leaves_cold_files_alone() -> None:
+    """Many cold files of a day are no reason to merge, and none of them goes into one."""
+    many = [DataFile(f"Date=2024-10-04/{COLD}{n}", 10, 1, "2024-10-04", None, 0) for n in range(100)]
+    assert lake_merge.merges(many) == []
+
+
+def test_small_cold_files_go_into_the_next_one() -> None:
+    """A day whose cold files are small has one of them after the next move, not one a move."""
+    small = DataFile(f"Date=2024-10-04/{COLD}1", 10, 1, "2024-10-04", None, 0)
+    large = DataFile(f"Date=2024-10-04/{COLD}2", 1 << 30, 1, "2024-10-04", None, 0)
+    warm = DataFile("Date=2024-10-04/part-1", 10, 1, "2024-10-04", None, 0)
+    assert lake_cold.due([small, large, warm], "2024-10-05", lake_cold.LATE_MS) == [[small, warm]]
+    assert lake_cold.due([small, large], "2024-10-05", lake_cold.LATE_MS) == []
+    assert lake_cold.due([warm], "2024-10-04", lake_cold.LATE_MS) == []
+
+
+# Ends itself at one step of moving a day, the n-th time it comes to it.
+KILLED = """
+import os, signal, sys
+from deltalake import DeltaTable
+from hubscope.exporters import lake_cold, lake_merge, lake_policy, lake_upkeep
+from hubscope.exporters.lake_files import Storage
+lake, cold, step, now_s = sys.argv[1], sys.argv[2], sys.argv[3], float(sys.argv[4])
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def around(owner, name, when):
+    real = getattr(owner, name)
+    def wrapped(*args, **named):
+        if when == "before":
+            die()
+        found = real(*args, **named)
+        if when == "after":
+            die()
+        return found
+    setattr(owner, name, wrapped)
+
+def half_written(name, table, storage, files, stopping, real=lake_cold.row_groups):
+    yield next(iter(real(name, table, storage, files, stopping)))
+    die()
+
+what, when = step.split()
+if what == "write" and when == "within":
+    lake_cold.row_groups = half_written
+else:
+    owner = {"write": lake_cold, "commit": DeltaTable, "sync": Storage, "update": DeltaTable}[what]
+    name = {"write": "write_file", "commit": "create_write_transaction", "sync": "sync_commits",
+            "update": "update_incremental"}[what]
+    around(owner, name, when)
+upkeep = lake_upkeep.Upkeep(lake, {}, None, lambda: now_s)
+upkeep._policy = lake_policy.LakePolicy(cold_after_s=86400.0, cold_url=cold, min_free_disk_bytes=0)
+upkeep.keep()
+"""
+STEPS = ("write before", "write within", "write after", "commit before", "commit after", "sync before", "sync after")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kills with SIGKILL")
+@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_move_that_is_killed_shows_every_row_once(
+    lake: Path, lakes: Any, tmp_path: Path, step: str, elsewhere: bool
+) -> None:
+    """Killed at any step of moving a day, a reader sees each row once; the next upkeep ends it, with nothing over."""
+    cold = tmp_path / "cold"
+    cold_url = str(cold) if elsewhere else ""
+    command = [sys.executable, "-c", KILLED, str(lake), cold_url, step, str((FIRST + 3.01) * lakes.DAY_S)]
+    assert subprocess.run(command, check=False, timeout=60).returncode == -signal.SIGKILL
+    assert lakes.seen(lake) == list("abcdef")
+    upkeep = lakes.upkeep(lake, at(FIRST + 3.01, lakes), cold_after_s=lakes.DAY_S, cold_url=cold_url)
+    upkeep.keep()
+    assert lakes.seen(lake) == list("abcdef")
+    assert [f.day for f in files(lake) if f.is_cold] == ["2024-10-04", "2024-10-05"]
+    days_ago_s = 3 * lakes.DAY_S
+    for path in [*lake.rglob("*.parquet"), *cold.rglob("*.parquet")]:
+        stat = path.stat()
+        os.utime(path, (stat.st_atime - days_ago_s, stat.st_mtime - days_ago_s))
+    for _ in range(2):
+        upkeep._clean(TRACES, 0.0, now=True)
+    assert len(lakes.parquet_files(lake) | lakes.parquet_files(cold)) == len(files(lake)) == 4
