@@ -318,10 +318,11 @@ def configuration() -> str:
         "The collector's configuration",
         "`collector/hubscope/collector/configuration/settings.py` and `deploy/collector.yaml`",
         "What the file may hold. A flag wins over the file. *SIGHUP* says what becomes of a change when the collector"
-        " is told to read its file again. More in [configuration.md](../configuration.md).",
+        " is told to read its file again. More in [configuration.md](../configuration.md) and, on the processors,"
+        " [processors.md](../processors.md).",
         table(("key", "flag", "value", "default", "meaning", "SIGHUP"), rows),
         f"{code(settings.FORWARD)} is a list of destinations, each a URL or a table of `url`, `name`, `headers` (names"
-        " and texts) and `timeout`. A change of it starts the worker anew.",
+        " and texts), `timeout`, `sampled` and `enriched`. A change of it starts the worker anew.",
         "## Everything in one file",
         f"```yaml\n{example.strip()}\n```",
     )
@@ -333,7 +334,8 @@ def _default(field: str) -> str:
 
     group, _, name = field.rpartition(".")
     settings: Any = CollectorSettings("", "")
-    value = getattr(getattr(settings, group) if group else settings, name, None)
+    holder = settings if hasattr(settings, group) or not group else settings.processors
+    value = getattr(getattr(holder, group) if group else settings, name, None)
     if name.endswith("_bytes") and isinstance(value, int):
         return f"{value >> 20} MiB"
     if name.endswith("_s") and isinstance(value, float):

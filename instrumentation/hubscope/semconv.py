@@ -100,6 +100,22 @@ SERVICE_INSTANCE_ID = _attribute(
     stability="stable",
     column="ServiceInstanceId",
 )
+HOST_NAME = _attribute("host.name", "string", "The machine's name.")
+HOST_ARCH = _attribute("host.arch", "string", "Its processor: `amd64`, `arm64`, …")
+OS_TYPE = _attribute("os.type", "string", "`linux`, `darwin` or `windows`.")
+OS_DESCRIPTION = _attribute("os.description", "string", "The operating system with its version, as a person reads it.")
+
+# --- what the collector adds --------------------------------------------------------------------------------
+HUB_REDACTED = _attribute(
+    "hub.redacted",
+    "string[]",
+    "Where the collector replaced secrets in this span, log record or resource: attribute keys and names of fields.",
+)
+HUB_SAMPLING_ADJUSTED_COUNT = _attribute(
+    "hub.sampling.adjusted_count",
+    "double",
+    "How many spans this one stands for, where a share of the traces was kept; absent, it is itself alone.",
+)
 
 # --- start --------------------------------------------------------------------------------------------------
 HUB_STARTUP_TYPE = _attribute("hub.startup.type", "string", "`cold` or `warm`.")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hubscope.collector.configuration import settings as collector_settings
@@ -19,6 +19,7 @@ from hubscope.collector.configuration.settings import CollectorSettings, Limits,
 from hubscope.errors import ConfigError, status_of
 from hubscope.exporters.forward import ForwardConfig
 from hubscope.exporters.lake_policy import LakePolicy
+from hubscope.processors.options import EnrichmentOptions, ProcessorOptions, RedactionOptions
 
 
 def problems_of(tmp_path: Path, name: str, content: str, **more: Any) -> tuple[str, ...]:
@@ -222,6 +223,9 @@ def test_settings_survive_the_way_to_another_process(tmp_path: Path) -> None:
         limits=Limits(log_size_bytes=1),
         keep=LakePolicy(cold_after_s=1.0, cold_url="s3://b/c"),
         security=Security(bearer_tokens=("t",), insecure=True),
+        processors=ProcessorOptions(
+            RedactionOptions(keys=("a",)), enrichment=EnrichmentOptions(attributes=(("k", "v"),))
+        ),
     )
     assert from_json(settings.to_json()) == settings
     (tmp_path / "s.json").write_text(settings.to_json())
@@ -235,6 +239,8 @@ def test_every_key_leads_to_a_setting() -> None:
     known |= {f"security.{n}" for n in Security.__dataclass_fields__} | {"security.file_tokens"}  # become bearer_tokens
     known |= {f"keep.{n}" for n in LakePolicy.__dataclass_fields__}
     known |= {f"logs.{n}" for n in Logs.__dataclass_fields__}
+    for group in ("redaction", "attribute_limits", "enrichment", "sampling"):
+        known |= {f"{group}.{n}" for n in getattr(CollectorSettings("", "").processors, group).__dataclass_fields__}
     assert {key.field for key in collector_settings.KEYS} <= known
     assert set(collector_settings.FLAGS.values()) <= {key.path for key in collector_settings.KEYS}
 
@@ -248,10 +254,13 @@ def test_the_example_holds_every_key_with_its_default() -> None:
     found = {leaf for leaf, _ in collector_settings._flatten(raw)} - {collector_settings.FORWARD}
     assert found == {key.path for key in collector_settings.KEYS}
     for destination in raw["exporters"]["forward"]:
-        assert isinstance(destination, str) or destination.keys() == {"name", "url", "headers", "timeout"}
+        assert isinstance(destination, str) or set(destination) == {
+            field.removesuffix("_s") for field in ForwardConfig.__dataclass_fields__
+        }
 
 
 @given(st.text(max_size=30) | st.integers() | st.none() | st.lists(st.integers()) | st.booleans() | st.floats())
+@settings(deadline=None)  # the first pattern loads Arrow
 def test_no_value_brings_a_reader_down(value: Any) -> None:
     """Whatever stands in the file, a reader answers with a value or with what it must be."""
     for key in collector_settings.KEYS:

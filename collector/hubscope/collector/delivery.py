@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from hubscope.collector.log.cursors import Cursor
 from hubscope.collector.log.wal import Record, sealed_segments, segment_number
-from hubscope.collector.segments import DerivedLog, readable_records
-from hubscope.errors import HubscopeError, PermanentError, RetryableError
+from hubscope.collector.outgoing import Outgoing
+from hubscope.collector.segments import readable_records
+from hubscope.errors import HubscopeError, LakeError, PermanentError, RetryableError
 from hubscope.exporters.base import Exporter
 from hubscope.exporters.disk import DiskFullError
 from hubscope.exporters.forward import ForwardExporter
@@ -162,6 +163,7 @@ class ForwardDelivery(Delivery):
         stop: threading.Event,
         wal_dir: Path,
         state_dir: Path,
+        outgoing: Outgoing,
         processed: Callable[[], int],
         max_backlog_bytes: int,
         draining: threading.Event,  # set: nothing more will be processed
@@ -170,7 +172,7 @@ class ForwardDelivery(Delivery):
         self._forward = exporter
         self._wal_dir = wal_dir
         self._state_dir = state_dir
-        self._derived = DerivedLog(state_dir)
+        self._outgoing = outgoing
         self._processed = processed
         self._max_backlog_bytes = max_backlog_bytes
         self._passed_over = 0
@@ -204,7 +206,13 @@ class ForwardDelivery(Delivery):
 
     def _pass_on(self, path: Path) -> None:
         segment = segment_number(path)
-        records = [*readable_records(path, self._state_dir, segment), *self._derived.records(segment)]
+        arrived = readable_records(path, self._state_dir, segment)
+        try:
+            records = self._outgoing.records(segment, arrived)
+        except LakeError as error:  # better not sent than with what should be out of it
+            self._failed(error)
+            self._passed_over += len(arrived)
+            records = self._outgoing.derived(segment)
         received_unix_nano = records[0].received_unix_nano if records else 0
         if self._try(Batch(segment, received_unix_nano), records, self._too_far_behind):
             self._advance(segment)

@@ -31,6 +31,7 @@ from hubscope.collector.receivers import grpc_receiver, http_receiver
 from hubscope.collector.receivers.counters import Counters
 from hubscope.collector.receivers.intake import Intake
 from hubscope.collector.receivers.memory import Memory
+from hubscope.collector.receivers.ticks import last_tick, tick
 from hubscope.collector.telemetry import Telemetry, is_behind, telemetry_security
 from hubscope.errors import HubscopeError, LakeError, status_of
 
@@ -104,6 +105,7 @@ async def _serve(settings: CollectorSettings, writer: SegmentWriter, settings_js
     print(json.dumps({"pid": os.getpid(), **ports}), flush=True)
     _reload_when_told(loop, live, intake, (otlp, telemetry), settings_json)
 
+    ticking = asyncio.create_task(tick(intake, lambda: live.settings, stopping))
     await stopping.wait()
     live.stopping = True
     otlp.should_exit = True
@@ -111,6 +113,9 @@ async def _serve(settings: CollectorSettings, writer: SegmentWriter, settings_js
     telemetry.should_exit = True
     watching.cancel()
     ended = await asyncio.gather(*serving, return_exceptions=True)
+    await ticking
+    if not writing.done():
+        await last_tick(intake, live.settings)
     intake.stop()
     await writing  # raises what ended it, if that was not the stop
     for error in ended:

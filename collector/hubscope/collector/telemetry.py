@@ -94,6 +94,7 @@ class Telemetry:
             "last_segment_sealed_unix_nano": self._intake.writer.last_sealed_unix_nano or None,
             "worker": {"pid": worker.get("pid"), "alive": age_s < WORKER_FRESH_S, "age_s": round(age_s, 3)},
             "exporters": exporters,
+            "processors": worker.get("processors", {}),
             "lake_upkeep": {key: worker.get("lake", {}).get(key) or None for key in ("low_disk", "last_drop")},
         }
 

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import queue
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from hubscope.errors import HubscopeError, RetryableError
+from hubscope.processors.options import ProcessorOptions, from_plain
 
 ANSWER_TIMEOUT_S: Final = 120.0  # decoding 64 MiB takes 2 s
 STOP_GRACE_S: Final = 2.0  # an idle child ends within 50 ms; one that hangs in a record does not
@@ -29,14 +32,18 @@ _FAILED: Final = "failed "
 _LATER: Final = "later "
 
 
-def guilty_records(path: Path, count: int, state_dir: Path, rules_path: str | None) -> dict[int, str]:
+def guilty_records(
+    path: Path, count: int, state_dir: Path, rules_path: str | None, options: ProcessorOptions | None = None
+) -> dict[int, str]:
     """Index -> reason of the records that fail or kill, of the `count` that the segment has.
 
     Raises RetryableError where the trial itself could not be made (a full disk).
     """
     guilty: dict[int, str] = {}
     deaths = 0
-    child = _Child(path, state_dir, rules_path)
+    arguments = [str(path), str(state_dir), json.dumps(asdict(options or ProcessorOptions()))]
+    arguments += ["--rules", rules_path] if rules_path else []
+    child = _Child(arguments)
     ranges = [(0, count)] if count else []
     try:
         while ranges:
@@ -46,7 +53,7 @@ def guilty_records(path: Path, count: int, state_dir: Path, rules_path: str | No
                 continue
             if child.dead:
                 deaths += 1
-                child = _Child(path, state_dir, rules_path)
+                child = _Child(arguments)
             if stop - start == 1 or deaths >= MAX_DEATHS:
                 guilty.update(dict.fromkeys(range(start, stop), reason))
             else:
@@ -66,10 +73,8 @@ def sweep(state_dir: Path) -> None:
 class _Child:
     """One trial process; it stays for many ranges until one kills it."""
 
-    def __init__(self, path: Path, state_dir: Path, rules_path: str | None) -> None:
-        command = [sys.executable, "-m", "hubscope.collector.trial", str(path), str(state_dir)]
-        if rules_path:
-            command += ["--rules", rules_path]
+    def __init__(self, arguments: list[str]) -> None:
+        command = [sys.executable, "-m", "hubscope.collector.trial", *arguments]
         self.dead = False
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -122,18 +127,19 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("segment", type=Path)
     parser.add_argument("state_dir", type=Path)
+    parser.add_argument("options")
     parser.add_argument("--rules")
     arguments = parser.parse_args()
     from hubscope.collector.log.wal import DamagedSegmentError, Record, read_segment
     from hubscope.collector.segments import batch_despite
     from hubscope.exporters.lake import LakeExporter
-    from hubscope.processors.pipeline import processors
+    from hubscope.processors.pipeline import chain
     from hubscope.processors.rules_file import load
 
     records: list[Record] = []
     with contextlib.suppress(DamagedSegmentError):
         records.extend(read_segment(arguments.segment))
-    rules = load(arguments.rules)
+    rules, options = load(arguments.rules), from_plain(json.loads(arguments.options))
     with contextlib.ExitStack() as stack:
         try:
             scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=arguments.state_dir))
@@ -144,7 +150,7 @@ def main() -> int:
         for number, line in enumerate(sys.stdin, start=1):
             start, stop = map(int, line.split())
             try:
-                batch, _ = batch_despite(number, records[start:stop], processors(rules, None))
+                batch, _ = batch_despite(number, records[start:stop], chain(rules, None, options))
                 lake.export(batch)
                 answer = _OK
             except (RetryableError, OSError) as error:

@@ -41,17 +41,27 @@ from hubscope.collector.log import dead_letter
 from hubscope.collector.log.cursors import Cursor
 from hubscope.collector.log.durable import write_durably
 from hubscope.collector.log.wal import Following, Record, remove_segment, sealed_segments, segment_number
-from hubscope.collector.otlp.decode import decode
+from hubscope.collector.otlp.decode import mend_payload
 from hubscope.collector.otlp.encode import encode_derived
+from hubscope.collector.otlp.encode_traces import encode_spans
+from hubscope.collector.outgoing import Outgoing
 from hubscope.collector.private import keep_files_private
-from hubscope.collector.segments import DerivedLog, batch_despite, batch_of, readable_records
+from hubscope.collector.segments import (
+    ChangedLog,
+    DerivedLog,
+    SampledLog,
+    arrived,
+    batch_despite,
+    batch_of,
+    readable_records,
+)
 from hubscope.collector.trial import guilty_records, sweep
 from hubscope.errors import EXIT_UNREADABLE, HubscopeError, RetryableError, status_of
 from hubscope.exporters.forward import ForwardConfig, ForwardExporter
 from hubscope.exporters.lake import COLLECTOR_APPLICATION, LakeExporter
-from hubscope.lake_schema import GAUGE
+from hubscope.lake_schema import GAUGE, TRACES
 from hubscope.processors.batch import Batch
-from hubscope.processors.pipeline import processors
+from hubscope.processors.pipeline import chain
 from hubscope.processors.rules_file import load
 
 POLL_S: Final = 0.05
@@ -83,8 +93,12 @@ class Worker:
         self.batches = 0
         self.processor_failures: Counter[str] = Counter()  # segments of which a processor derived nothing
         self.kpis: dict[tuple[str, str], dict[str, Any]] = {}
-        self._processors = processors(load(settings.rules_path), self.state_dir)
+        self._chain = chain(
+            load(settings.rules_path), self.state_dir, settings.processors, is_local=settings.has_only_local_senders
+        )
         self._derived = DerivedLog(self.state_dir)
+        self._changed = ChangedLog(self.state_dir)
+        self._sampled = SampledLog(self.state_dir)
         self._deaths = Deaths(self.state_dir / "attempts.json", self.lake_delivery.cursor.segment)
         self._following = Following(settings.wal_dir)
         self._oldest = 0  # segments below it are deleted
@@ -131,6 +145,7 @@ class Worker:
             "lake": self.lake.upkeep_status(),
             "dead_letters": dead_letter.count(self.state_dir),
             "processor_failures": dict(self.processor_failures),
+            "processors": self._chain.counts(),
             "exporters": {d.exporter.name: d.status() for d in self.deliveries},
             "kpis": list(self.kpis.values()),
         }
@@ -145,6 +160,7 @@ class Worker:
             self.stop,
             self.settings.wal_dir,
             self.state_dir,
+            Outgoing(self.state_dir, forward, self._chain.added, self._chain.is_sampling),
             lambda: self.processed,
             self.settings.limits.log_size_bytes // 2,  # the other half stays for the lake
             self._nothing_more,
@@ -168,6 +184,9 @@ class Worker:
             _log.error("request %d of segment %d is now a dead letter: %s", index, segment, reason)
         if self._forwards:
             self._derived.keep(segment, _encoded(batch))
+            self._changed.keep(segment, records, self._changed_of(batch, records, guilty))
+            if self._chain.is_sampling and any(forward.sampled for forward in self.settings.forward):
+                self._sampled.keep(segment, _encoded_spans(batch))
         self._guilty[segment] = set(guilty)
         self._note_kpis(batch)
         if self._hand_over(batch, len(records) - len(guilty)):
@@ -186,8 +205,8 @@ class Worker:
             rest = [record for index, record in enumerate(records) if index not in guilty]
             try:
                 if not tried:
-                    return batch_of(segment, rest, self._processors)
-                batch, failed = batch_despite(segment, rest, self._processors)
+                    return batch_of(segment, rest, self._chain)
+                batch, failed = batch_despite(segment, rest, self._chain)
                 for name, reason in failed:
                     self.processor_failures[name] += 1
                     _log.error("segment %d: the processor %s failed and derived nothing: %s", segment, name, reason)
@@ -205,10 +224,25 @@ class Worker:
                 guilty.update(found)
         return None
 
+    def _changed_of(self, batch: Batch, records: list[Record], guilty: dict[int, str]) -> dict[int, bytes]:
+        """Index of a record in the segment -> what is forwarded in its place; nothing for a dead letter that cannot be
+        redacted."""
+        places = [index for index in range(len(records)) if index not in guilty]
+        changed = {places[index]: payload for index, payload in batch.changed.items()}
+        for index in guilty:
+            try:
+                payload = mend_payload(records[index].signal, records[index].payload, self._chain.arriving)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with it
+                _log.warning("request %d is not forwarded: %s: %s", index, type(error).__name__, error)
+                payload = b""
+            if payload != records[index].payload:
+                changed[index] = payload
+        return changed
+
     def _trial(self, path: Path, count: int) -> dict[int, str]:
         while not self.stop.is_set():
             try:
-                return guilty_records(path, count, self.state_dir, self.settings.rules_path)
+                return guilty_records(path, count, self.state_dir, self.settings.rules_path, self.settings.processors)
             except RetryableError as error:
                 _log.warning("%s", error)
                 self.stop.wait(error.retry_after_s)
@@ -228,7 +262,15 @@ class Worker:
             _log.error("request %d of segment %d is now a dead letter: %s", index, batch.segment, text)
         aside.update(found)
         rest = [record for index, record in enumerate(records) if index not in aside]
-        return replace(batch, tables=decode(rest), derived=batch.derived if rest else {})
+        tables = arrived(batch.segment, rest, self._chain).tables
+        if self._chain.is_sampling:  # its spans are of many segments: they stay, and the last time are set aside too
+            spans = batch.tables.get(TRACES)
+            tables = {name: rows for name, rows in tables.items() if name != TRACES}
+            if spans is not None and rest:
+                tables[TRACES] = spans
+            for index, record in enumerate(_encoded_spans(batch) if not rest else (), start=len(records)):
+                dead_letter.set_aside(self.state_dir, batch.segment, index, record, reason)
+        return replace(batch, tables=tables, derived=batch.derived if rest else {})
 
     def _hand_over(self, batch: Batch, record_count: int) -> bool:
         while not self.stop.is_set():
@@ -255,6 +297,8 @@ class Worker:
             remove_segment(self.settings.wal_dir / f"{segment:016d}.wal")
         self._oldest = max(self._oldest, finished + 1)
         self._derived.forget_up_to(finished)
+        self._changed.forget_up_to(finished)
+        self._sampled.forget_up_to(finished)
         for segment in [s for s in self._guilty if s <= finished]:
             del self._guilty[segment]
 
@@ -308,6 +352,12 @@ def _encoded(batch: Batch) -> list[Record]:
     except Exception:  # noqa: BLE001 - what was derived must not stop what arrived
         _log.exception("what was derived of segment %d cannot be forwarded", batch.segment)
         return []
+
+
+def _encoded_spans(batch: Batch) -> list[Record]:
+    """The spans that sampling let go, as OTLP."""
+    spans = batch.tables.get(TRACES)
+    return encode_spans(spans, batch.received_unix_nano) if spans is not None else []
 
 
 def writer_id(state_dir: Path) -> str:

@@ -31,6 +31,8 @@ class ForwardConfig:
     url: str
     headers: tuple[tuple[str, str], ...] = ()
     timeout_s: float = 10.0
+    sampled: bool = False  # only the spans that sampling keeps, when it decides; else every span as it comes
+    enriched: bool = False  # with the resource attributes that the collector adds; else resources as they were sent
 
 
 class Transport(Protocol):

@@ -16,13 +16,18 @@ class Batch:
     """The rows of one segment. Both mappings go from a lake table's name to rows in `lake_schema.SCHEMAS`.
 
     A table that got no rows may be absent. `tables` is what arrived and stays as it arrived; what a processor
-    makes of it goes to `derived`, so that a forwarder can pass the arrived bytes on and encode only the rest.
+    makes of it goes to `derived`, so that a forwarder can pass the arrived bytes on and encode only the rest. Only
+    sampling, the last, takes spans out of `tables` and puts those in whose traces are decided.
     """
 
     segment: int  # the log segment's number, which is also the Delta transaction's version
     received_unix_nano: int  # when the segment's first record was received
     tables: Mapping[str, pa.Table] = field(default_factory=dict)
     derived: Mapping[str, pa.Table] = field(default_factory=dict)
+    last_received_unix_nano: int = 0  # when its last record was
+    violating: frozenset[str] = frozenset()  # ids of traces in which a quota was violated
+    # Index of a request -> its bytes, where redaction or a limit changed it: what a forwarder sends in its place.
+    changed: Mapping[int, bytes] = field(default_factory=dict)
 
     def with_derived(self, table_name: str, rows: pa.Table) -> Batch:
         """The same batch with `rows` behind what was already derived for `table_name`; no rows change nothing.
@@ -48,5 +53,6 @@ class Batch:
                 yield table
 
 
-# Takes a batch, gives a batch; never drops what arrived. Processors with windows are instances with `__call__`.
+# Takes a batch, gives a batch; never drops what arrived (sampling alone does, and counts it). Processors with windows
+# are instances with `__call__`.
 Processor: TypeAlias = Callable[[Batch], Batch]

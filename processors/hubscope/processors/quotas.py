@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -59,6 +60,7 @@ class Quotas:
         ]
         if not events and not points:
             return batch
+        batch = replace(batch, violating=frozenset(violation.trace_id for violation, _ in found))
         return batch.with_derived(LOGS, rows.table(LOGS, events)).with_derived(SUM, rows.table(SUM, points))
 
     def _violations(self, calls: SpanColumns, resource: str) -> Iterator[tuple[Violation, int]]:

@@ -22,6 +22,17 @@ _VERSION: Final = 1
 _log = logging.getLogger(__name__)
 
 
+def sync_directory(directory: Path) -> None:
+    """Make the names in a folder durable; Windows does it by itself."""
+    if os.name == "nt":
+        return
+    fd = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 class Stateful(Protocol):
     """A processor with a memory. `restore(None)` is the beginning; `snapshot` is taken between batches."""
 
@@ -35,8 +46,11 @@ class Stateful(Protocol):
 class Remembered:
     """A stateful processor whose state follows the segments. With `directory` None nothing is kept or gone back to."""
 
-    def __init__(self, processor: Stateful, directory: Path | None, kept: int = KEPT) -> None:
+    def __init__(
+        self, processor: Stateful, directory: Path | None, kept: int = KEPT, *, is_durable: bool = False
+    ) -> None:
         self.processor, self.directory, self.kept = processor, directory, kept
+        self.is_durable = is_durable  # on the disk before the batch goes on: where a state holds what is nowhere else
         self.name = processor.name
         self._last: int | None = None  # the segment whose state the processor holds
 
@@ -53,6 +67,11 @@ class Remembered:
             self._keep(self.directory, batch.segment)
         self._last = batch.segment
         return result
+
+    def counts(self) -> dict[str, int]:
+        """What the processor tells of itself; nothing where it tells nothing."""
+        found: dict[str, int] = getattr(self.processor, "counts", dict)()
+        return found
 
     def _snapshots(self, directory: Path) -> list[tuple[int, Path]]:
         """Oldest first."""
@@ -87,9 +106,16 @@ class Remembered:
         unfinished = path.with_suffix(".tmp")
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            unfinished.write_text(text, "utf-8")
-            os.replace(unfinished, path)  # without fsync: after a power cut a torn one is left aside, and only a
-            for _, old in self._snapshots(directory)[: -self.kept]:  # lagging exporter could tell the difference
+            with open(unfinished, "w", encoding="utf-8") as file:
+                file.write(text)
+                if self.is_durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            # Mostly without fsync: after a power cut a torn one is left aside, and only a lagging exporter could tell.
+            os.replace(unfinished, path)
+            if self.is_durable:
+                sync_directory(directory)
+            for _, old in self._snapshots(directory)[: -self.kept]:
                 old.unlink(missing_ok=True)
         except OSError as error:
             self._last = None

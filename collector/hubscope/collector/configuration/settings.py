@@ -8,21 +8,31 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from hubscope.collector.configuration import values
 from hubscope.collector.configuration.addresses import DEFAULT_GRPC, DEFAULT_HTTP, DEFAULT_TELEMETRY, Address
 from hubscope.collector.configuration.config_file import read_config
 from hubscope.collector.configuration.contradictions import contradictions
+from hubscope.collector.configuration.key import Key
+from hubscope.collector.configuration.processor_keys import PROCESSOR_KEYS, TABLES
 from hubscope.collector.configuration.values import MIB_BYTES
 from hubscope.errors import ConfigError
 from hubscope.exporters.forward import ForwardConfig
 from hubscope.exporters.lake_policy import LakePolicy
+from hubscope.processors.options import (
+    AttributeLimitOptions,
+    EnrichmentOptions,
+    ProcessorOptions,
+    RedactionOptions,
+    SamplingOptions,
+    from_plain,
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,12 @@ class CollectorSettings:
     security: Security = Security()
     logs: Logs = Logs()
     keep: LakePolicy = field(default_factory=LakePolicy)
+    processors: ProcessorOptions = field(default_factory=ProcessorOptions)
+
+    @property
+    def has_only_local_senders(self) -> bool:
+        """Whether both receivers listen on loopback alone."""
+        return values.is_loopback(self.grpc.host) and values.is_loopback(self.http.host)
 
     @property
     def wal_dir(self) -> Path:
@@ -98,16 +114,8 @@ def from_json(text: str) -> CollectorSettings:
     lists = {key: tuple(value) for key, value in raw["security"].items() if isinstance(value, list)}
     raw["security"] = Security(**{**raw["security"], **lists})
     raw["logs"] = Logs(**raw["logs"])
+    raw["processors"] = from_plain(raw["processors"])
     return CollectorSettings(**raw)
-
-
-class Key(NamedTuple):
-    """One key of the configuration file. `read` raises ValueError with what the value must be."""
-
-    path: str
-    read: Callable[[Any], Any]
-    field: str  # of CollectorSettings, or `limits.…`, `security.…`, `keep.…`
-    brief: str
 
 
 KEYS: Final[tuple[Key, ...]] = (
@@ -167,6 +175,7 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("logs.format", values.log_format, "logs.format", "text, or json: one object a line."),
     Key("logs.level", values.log_level, "logs.level", "debug, info, warning or error."),
     Key("shutdown.grace", values.duration, "stop_grace_s", "For the worker to empty the log at a stop."),
+    *PROCESSOR_KEYS,
 )
 FORWARD: Final = "exporters.forward"  # a list of tables, or of URLs
 
@@ -269,10 +278,11 @@ def _build(
         if is_url:
             problems.append(f"state: must be given, because the lake is a URL ({lake}): the log needs a local folder")
         state_dir = os.path.join(lake, ".state")
-    nested: dict[str, dict[str, Any]] = {"limits": {}, "security": {}, "logs": {}, "keep": {}}
+    groups = ("limits", "security", "logs", "keep", "redaction", "attribute_limits", "enrichment", "sampling")
+    nested: dict[str, dict[str, Any]] = {group: {} for group in groups}
     plain: dict[str, Any] = {}
-    for where, value in found.items():
-        group, _, name = where.rpartition(".")
+    for place, value in found.items():
+        group, _, name = place.rpartition(".")
         (nested[group] if group else plain)[name] = value
     security = nested["security"]
     security["bearer_tokens"] = (*security.get("bearer_tokens", ()), *security.pop("file_tokens", ()))
@@ -284,6 +294,12 @@ def _build(
         security=Security(**security),
         logs=Logs(**nested["logs"]),
         keep=LakePolicy(**nested["keep"]),
+        processors=ProcessorOptions(
+            RedactionOptions(**nested["redaction"]),
+            AttributeLimitOptions(**nested["attribute_limits"]),
+            EnrichmentOptions(**nested["enrichment"]),
+            SamplingOptions(**nested["sampling"]),
+        ),
         **plain,
     )
 
@@ -299,6 +315,8 @@ def _file_destinations(raw: Any, problems: list[str]) -> list[ForwardConfig]:
         "url": values.otlp_url,
         "headers": values.headers,
         "timeout": values.positive_duration,
+        "sampled": values.boolean,
+        "enriched": values.boolean,
     }
     destinations: list[ForwardConfig] = []
     for index, entry in enumerate(raw):
@@ -327,6 +345,8 @@ def _file_destinations(raw: Any, problems: list[str]) -> list[ForwardConfig]:
                     url=read["url"],
                     headers=read.get("headers", ()),
                     timeout_s=read.get("timeout", ForwardConfig.timeout_s),
+                    sampled=read.get("sampled", False),
+                    enriched=read.get("enriched", False),
                 )
             )
     return destinations
@@ -354,7 +374,7 @@ def _flatten(raw: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     leaves: list[tuple[str, Any]] = []
     for name, value in raw.items():
         path = f"{prefix}{name}"
-        if isinstance(value, dict):
+        if isinstance(value, dict) and path not in TABLES:
             leaves.extend(_flatten(value, f"{path}."))
         elif value is not None or any(k.path == path for k in KEYS):
             leaves.append((path, value))

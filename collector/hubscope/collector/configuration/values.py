@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from hubscope.collector.configuration.addresses import Address
 from hubscope.collector.configuration.variables import Scalar
+from hubscope.processors.options import ACTIONS
 
 MIB_BYTES: Final = 1024 * 1024
 
@@ -121,6 +122,75 @@ def boolean(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"must be true or false, got {shown(value)}")
     return value
+
+
+def redaction_action(value: Any) -> str:
+    """mask, hash or drop."""
+    if value not in ACTIONS:
+        raise ValueError(f"must be one of {', '.join(ACTIONS)}, got {shown(value)}")
+    return str(value)
+
+
+def whole_number(value: Any) -> int:
+    """A number >= 0."""
+    number, unit = _number_and_unit(value, "a whole number")
+    if unit or number < 0 or number != int(number):
+        raise ValueError(f"must be a whole number >= 0, got {shown(value)}")
+    return int(number)
+
+
+def positive_number(value: Any) -> int:
+    """A whole number of at least one."""
+    number = whole_number(value)
+    if not number:
+        raise ValueError(f"must be > 0, got {shown(value)}")
+    return number
+
+
+def ratio(value: Any) -> float:
+    """A share, 0 to 1."""
+    number, unit = _number_and_unit(value, "a share from 0 to 1")
+    if unit or not 0 <= number <= 1:
+        raise ValueError(f"must be a share from 0 to 1, got {shown(value)}")
+    return number
+
+
+def percentile(value: Any) -> float:
+    """0 (off), or 50 to below 100."""
+    number, unit = _number_and_unit(value, "a percentile such as 95 or 99")
+    if unit or (number and not 50 <= number < 100):
+        raise ValueError(f"must be 0, or a percentile from 50 to below 100, got {shown(value)}")
+    return number
+
+
+def expressions(value: Any) -> tuple[str, ...]:
+    """Regular expressions that Python and RE2 both read, and that do not match the empty text."""
+    found = texts(value)
+    import pyarrow as pa  # not before it is needed: the supervisor and the front go without
+    import pyarrow.compute as pc
+
+    for expression in found:
+        try:
+            matches_nothing = re.compile(expression).search("")
+            pc.match_substring_regex(pa.array([""]), expression)
+        except (re.error, pa.ArrowInvalid) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{shown(expression)} is not a regular expression of RE2: {reason}") from None
+        if matches_nothing:
+            raise ValueError(f"{shown(expression)} matches the empty text; it would be found everywhere")
+    return found
+
+
+def attributes(value: Any) -> tuple[tuple[str, str], ...]:
+    """A table of attribute keys to texts."""
+    if not isinstance(value, dict):
+        raise ValueError(f"must be a table of attributes and texts, got {shown(value)}")
+    pairs: list[tuple[str, str]] = []
+    for name, content in value.items():
+        if not str(name).strip() or not isinstance(content, str) or not content:
+            raise ValueError(f"{name}: must be a text, got {shown(content)}; write a dotted key in quotes")
+        pairs.append((str(name), content))
+    return tuple(pairs)
 
 
 def address(value: Any) -> Address:

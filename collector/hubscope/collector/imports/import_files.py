@@ -22,8 +22,8 @@ from hubscope.collector.segments import batch_of
 from hubscope.errors import ConfigError, HubscopeError, LakeError, RetryableError
 from hubscope.exporters.disk import DiskFullError
 from hubscope.exporters.lake import LakeExporter
-from hubscope.processors.batch import Batch, Processor
-from hubscope.processors.pipeline import processors
+from hubscope.processors.batch import Batch
+from hubscope.processors.pipeline import Chain, chain
 from hubscope.processors.rules import Rules
 
 FIRST_REASONS: Final = 10
@@ -32,7 +32,7 @@ TRIES: Final = 10
 PAUSE_S: Final = 0.2
 
 Placed = tuple[str, Record]  # where it stood, and what it is
-Through = tuple[Processor, ...]
+
 Progress = Callable[[str, int, int], None]  # what is done, bytes done, bytes in all
 
 
@@ -99,7 +99,7 @@ def _alone(lake: str, waiting: Callable[[], None]) -> Iterator[None]:
 
 def _bring(found: Iterator[Found], lake: str, rules: Rules, outcome: Outcome) -> None:
     exporter = LakeExporter(lake)
-    through = processors(rules, None)
+    through = chain(rules, None)
     for number, chunk in enumerate(chunks(found, exporter), start=1):
         batch = _batch(number, _placed(chunk), through, rules, outcome)
         before = dict(exporter.rows)
@@ -127,7 +127,7 @@ def _append(exporter: LakeExporter, batch: Batch, chunk: Chunk) -> None:
             time.sleep(PAUSE_S)
 
 
-def _batch(number: int, placed: list[Placed], through: Through, rules: Rules, outcome: Outcome) -> Batch:
+def _batch(number: int, placed: list[Placed], through: Chain, rules: Rules, outcome: Outcome) -> Batch:
     """The batch of all the records that can be taken; the others are counted with their reasons."""
     try:
         return batch_of(number, [record for _, record in placed], through)
@@ -137,7 +137,7 @@ def _batch(number: int, placed: list[Placed], through: Through, rules: Rules, ou
         good = []
         for where, record in placed:
             try:
-                batch_of(number, [record], processors(rules, None))
+                batch_of(number, [record], chain(rules, None))
                 good.append(record)
             except Exception as error:  # noqa: BLE001 - whatever it makes the code raise is why it is rejected
                 outcome.reject(where, error.message if isinstance(error, HubscopeError) else repr(error)[:300])

@@ -6,7 +6,8 @@ key twice cannot be read by DuckDB.
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 
 from hubscope.collector.otlp.decode_values import STRING, texts
 
+Added: TypeAlias = Sequence[tuple[str, str]]  # keys and texts
 MAP: Final = pa.map_(pa.string(), pa.string())
 
 
@@ -42,6 +44,30 @@ class Attributes(NamedTuple):
         """Bytes of keys and values of each row: int64[rows]."""
         lengths = pc.add(pc.binary_length(self.texts), pc.binary_length(self.keys).take(pa.array(self.codes)))
         return np.bincount(self.parents, weights=lengths.to_numpy(), minlength=self.rows).astype(np.int64)
+
+    def with_absent(self, added: Added) -> Attributes:
+        """With these attributes on every row that has none of their key."""
+        if not added or not self.rows:
+            return self
+        parents, codes, keys, texts = [self.parents], [self.codes], self.keys.to_pylist(), [self.texts]
+        for key, text in added:
+            if key in keys:
+                code = keys.index(key)
+                has = np.bincount(self.parents[self.codes == code], minlength=self.rows) > 0
+            else:
+                code, has = len(keys), np.zeros(self.rows, bool)
+                keys.append(key)
+            lacking = np.flatnonzero(~has)
+            parents.append(lacking)
+            codes.append(np.full(len(lacking), code, self.codes.dtype))
+            texts.append(pa.repeat(text, len(lacking)))
+        owners = np.concatenate(parents)
+        order = np.argsort(owners, kind="stable")
+        owners, of_entry = owners[order], np.concatenate(codes)[order]
+        values = pa.concat_arrays(texts).take(pa.array(order))
+        names = pa.array(keys, pa.string())
+        whole = _map(self.rows, owners, names.take(pa.array(of_entry)), values)
+        return self._replace(values=whole, parents=owners, codes=of_entry, keys=names, texts=values)
 
     def with_extra(self, extra: dict[int, dict[str, str]]) -> tuple[pa.MapArray, pa.MapArray]:
         """Both maps with a few texts added: row -> key -> text. For numbers that an int64 cannot hold.

@@ -8,9 +8,10 @@ attributes, which are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -18,12 +19,14 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from ptars import HandlerPool
 
 from hubscope.collector.log.wal import Record, Signal
+from hubscope.collector.otlp.attributes import Added
 from hubscope.collector.otlp.decode_logs import log_records
 from hubscope.collector.otlp.decode_metrics import data_points
 from hubscope.collector.otlp.decode_traces import spans
 from hubscope.collector.otlp.decode_values import OverlappingKindsError
 from hubscope.errors import BadInputError
 from hubscope.lake_schema import LOGS, TRACES
+from hubscope.processors.arriving import Arriving, Suspects, leaves, mend, mend_all
 
 Request = ExportTraceServiceRequest | ExportMetricsServiceRequest | ExportLogsServiceRequest
 
@@ -39,47 +42,106 @@ GROUP_BYTES: Final = 4 << 20
 _pool = HandlerPool([message.DESCRIPTOR.file for message in MESSAGES.values()])
 
 
+class Decoded(NamedTuple):
+    """What requests became."""
+
+    tables: dict[str, pa.Table]
+    changed: dict[int, bytes]  # index of a request -> its bytes as the processors of what arrives left them
+
+
 def decode(records: Iterable[Record]) -> dict[str, pa.Table]:
     """Table name -> rows in `lake_schema.SCHEMAS`, in the order of the records; only tables that got rows.
 
     Raises BadInputError for bytes that are no OTLP request, and for one that would take too much memory.
     """
+    return decode_arriving(records, ()).tables
+
+
+def decode_arriving(records: Iterable[Record], processors: Sequence[Arriving], added: Added = ()) -> Decoded:
+    """The same, after the processors of what arrives have changed what they have to.
+
+    `added` are attributes of every resource that has none of their key; the requests' bytes stay without them.
+    """
     parts: dict[str, list[pa.Table]] = {}
-    for signal, payloads in _groups(records):
-        for name, rows in _decode_group(signal, payloads).items():
+    changed: dict[int, bytes] = {}
+    for signal, indices, payloads in _groups(records):
+        columns = _columns(signal, payloads)
+        mended = _mended(signal, payloads, columns, processors) if processors else {}
+        if mended:
+            changed |= {indices[number]: payload for number, payload in mended.items()}
+            payloads = [mended.get(number, payload) for number, payload in enumerate(payloads)]
+            columns = _columns(signal, payloads)
+        for name, rows in _decode_group(signal, payloads, columns, added).items():
             if rows.num_rows:
                 parts.setdefault(name, []).append(rows)
-    return {name: pa.concat_tables(tables) for name, tables in parts.items()}
+    return Decoded({name: pa.concat_tables(tables) for name, tables in parts.items()}, changed)
 
 
-def _groups(records: Iterable[Record]) -> Iterator[tuple[Signal, list[bytes]]]:
-    waiting: dict[Signal, list[bytes]] = {}
+def mend_payload(signal: Signal, payload: bytes, processors: Sequence[Arriving]) -> bytes:
+    """A request's bytes as the processors leave them, without its columns: for one that cannot be decoded.
+
+    Raises DecodeError for bytes that are no such request.
+    """
+    request = MESSAGES[signal].FromString(payload)
+    return request.SerializeToString() if mend_all(request, processors) else payload
+
+
+def _groups(records: Iterable[Record]) -> Iterator[tuple[Signal, list[int], list[bytes]]]:
+    waiting: dict[Signal, tuple[list[int], list[bytes]]] = {}
     sizes: dict[Signal, int] = {}
-    for record in records:
-        waiting.setdefault(record.signal, []).append(record.payload)
+    for index, record in enumerate(records):
+        indices, payloads = waiting.setdefault(record.signal, ([], []))
+        indices.append(index)
+        payloads.append(record.payload)
         sizes[record.signal] = sizes.get(record.signal, 0) + len(record.payload)
         if sizes[record.signal] >= GROUP_BYTES:
-            yield record.signal, waiting.pop(record.signal)
+            yield record.signal, *waiting.pop(record.signal)
             del sizes[record.signal]
-    yield from waiting.items()
+    for signal, (indices, payloads) in waiting.items():
+        yield signal, indices, payloads
 
 
-def _decode_group(signal: Signal, payloads: list[bytes]) -> dict[str, pa.Table]:
+def _mended(
+    signal: Signal, payloads: list[bytes], requests: pa.RecordBatch, processors: Sequence[Arriving]
+) -> dict[int, bytes]:
+    """Number of a payload -> what the processors made of it, of those that they changed."""
+    columns, request_of_row = leaves(requests)
+    suspects = Suspects()
+    for processor in processors:
+        processor.suspects(columns, suspects)
+    rows: dict[int, list[int]] = {number: [] for number in suspects.requests}
+    first_row = np.searchsorted(request_of_row, np.arange(len(payloads)))
+    for row in sorted(suspects.rows):
+        number = int(request_of_row[row])
+        rows.setdefault(number, []).append(row - int(first_row[number]))
+    mended = {}
+    for number, ordinals in rows.items():
+        request = MESSAGES[signal].FromString(payloads[number])
+        if mend(request, number in suspects.requests, ordinals, processors):
+            mended[number] = request.SerializeToString()
+    return mended
+
+
+def _decode_group(signal: Signal, payloads: list[bytes], columns: pa.RecordBatch, added: Added) -> dict[str, pa.Table]:
     try:
-        return _flatten(signal, payloads)
+        return _flatten(signal, columns, added)
     except OverlappingKindsError:
         # Legal on the wire and made by no known sender: let protobuf say which of the two counts.
         message = MESSAGES[signal]
-        return _flatten(signal, [message.FromString(p).SerializeToString() for p in payloads])
+        again = [message.FromString(payload).SerializeToString() for payload in payloads]
+        return _flatten(signal, _columns(signal, again), added)
 
 
-def _flatten(signal: Signal, payloads: list[bytes]) -> dict[str, pa.Table]:
+def _columns(signal: Signal, payloads: list[bytes]) -> pa.RecordBatch:
     try:
-        requests = _pool.get_for_message(MESSAGES[signal].DESCRIPTOR).list_to_record_batch(payloads)
+        return _pool.get_for_message(MESSAGES[signal].DESCRIPTOR).list_to_record_batch(payloads)
     except ValueError as error:
         raise BadInputError(f"not an OTLP {signal.name.lower()} request: {error}", "send OTLP protobuf") from error
+
+
+def _flatten(signal: Signal, requests: pa.RecordBatch, added: Added) -> dict[str, pa.Table]:
     if signal is Signal.TRACES:
-        return {TRACES: spans(requests)}
+        return {TRACES: spans(requests, added)}
     if signal is Signal.LOGS:
-        return {LOGS: log_records(requests)}
-    return data_points(requests)
+        return {LOGS: log_records(requests, added)}
+    return data_points(requests, added)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hubscope import semconv
-from hubscope.collector.otlp.attributes import Attributes, attributes
+from hubscope.collector.otlp.attributes import Added, Attributes, attributes
 from hubscope.errors import BadInputError
 from hubscope.lake_schema import EXACT_PREFIX
 
@@ -48,14 +48,16 @@ def parents_of(lists: pa.ListArray) -> Any:
     return np.repeat(np.arange(len(lists), dtype=np.int64), lengths)
 
 
-def resource_and_scope(above: Above, scope_of_row: Any) -> dict[str, pa.Array]:
+def resource_and_scope(above: Above, scope_of_row: Any, added: Added = ()) -> dict[str, pa.Array]:
     """The columns that every table has, for rows under these scopes. `ServiceName` is '' where no service is named.
+
+    `added` are attributes of each resource that has none of their key.
 
     Raises BadInputError where repeating them would take more than MAX_REPEATED_BYTES.
     """
     resource = above.resources.field("resource")
     scope = above.scopes.field("scope")
-    resource_attributes = attributes(resource.field("attributes"))
+    resource_attributes = attributes(resource.field("attributes")).with_absent(added)
     scope_attributes = attributes(scope.field("attributes"))
     resource_of_row = above.resource_of_scope[scope_of_row]
     _check_repeated(resource_attributes, resource_of_row, "resource")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from hubscope.collector.otlp.attributes import attributes
+from hubscope.collector.otlp.attributes import Added, attributes
 from hubscope.collector.otlp.decode_common import (
     Exact,
     day,
@@ -22,7 +22,7 @@ from hubscope.lake_schema import LOGS, SCHEMAS
 _schema = SCHEMAS[LOGS]
 
 
-def log_records(requests: pa.RecordBatch) -> pa.Table:
+def log_records(requests: pa.RecordBatch, added: Added = ()) -> pa.Table:
     """The log records of requests as ptars gives them, in the order they were sent."""
     above = walk(requests.column("resource_logs"), "scope_logs", "log_records")
     record = above.rows
@@ -46,7 +46,7 @@ def log_records(requests: pa.RecordBatch) -> pa.Table:
         "SeverityNumber": whole(record.field("severity_number")),
         "Body": body,
         "BodyType": body_types,
-        **resource_and_scope(above, above.scope_of_row),
+        **resource_and_scope(above, above.scope_of_row, added),
         "LogAttributes": values,
         "LogAttributeTypes": types,
         "EventName": record.field("event_name"),

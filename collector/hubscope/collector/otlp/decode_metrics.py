@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hubscope.collector.otlp.attributes import MAP, Attributes, attributes
+from hubscope.collector.otlp.attributes import MAP, Added, Attributes, attributes
 from hubscope.collector.otlp.decode_common import (
     Above,
     Exact,
@@ -43,9 +43,10 @@ class _Points(NamedTuple):
     point: pa.StructArray
     metric_of_point: Any  # int64[points]
     exact: Exact
+    added: Added
 
 
-def data_points(requests: pa.RecordBatch) -> dict[str, pa.Table]:
+def data_points(requests: pa.RecordBatch, added: Added = ()) -> dict[str, pa.Table]:
     """Table name -> rows, for the kinds that have data points. Raises OverlappingKindsError as `texts` does."""
     above = walk(requests.column("resource_metrics"), "scope_metrics", "metrics")
     metric = above.rows
@@ -57,7 +58,7 @@ def data_points(requests: pa.RecordBatch) -> dict[str, pa.Table]:
         data = metric.field(kind)
         lists = data.field("data_points")
         if len(lists.flatten()):
-            points = _Points(above, data, lists.flatten(), parents_of(lists), Exact())
+            points = _Points(above, data, lists.flatten(), parents_of(lists), Exact(), added)
             tables[table_name] = _table(table_name, points)
     return tables
 
@@ -79,7 +80,7 @@ def _of_every_kind(points: _Points) -> dict[str, pa.Array]:
     by_metric = pa.array(points.metric_of_point)
     return {
         "Date": day(time),
-        **resource_and_scope(points.above, points.above.scope_of_row[points.metric_of_point]),
+        **resource_and_scope(points.above, points.above.scope_of_row[points.metric_of_point], points.added),
         "MetricName": metric.field("name").take(by_metric),
         "MetricDescription": metric.field("description").take(by_metric),
         "MetricUnit": metric.field("unit").take(by_metric),

@@ -7,7 +7,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hubscope.collector.otlp.attributes import attributes
+from hubscope.collector.otlp.attributes import Added, attributes
 from hubscope.collector.otlp.decode_common import (
     Exact,
     day,
@@ -27,7 +27,7 @@ STATUS_CODES: Final = pa.array(["Unset", "Ok", "Error"])
 _schema = SCHEMAS[TRACES]
 
 
-def spans(requests: pa.RecordBatch) -> pa.Table:
+def spans(requests: pa.RecordBatch, added: Added = ()) -> pa.Table:
     """The spans of requests as ptars gives them, in the order they were sent."""
     above = walk(requests.column("resource_spans"), "scope_spans", "spans")
     span = above.rows
@@ -48,7 +48,7 @@ def spans(requests: pa.RecordBatch) -> pa.Table:
         "TraceState": span.field("trace_state"),
         "SpanName": span.field("name"),
         "SpanKind": named(span.field("kind"), KINDS),
-        **resource_and_scope(above, above.scope_of_row),
+        **resource_and_scope(above, above.scope_of_row, added),
         "SpanAttributes": values,
         "SpanAttributeTypes": types,
         "Duration": pc.subtract(end, start),

@@ -73,12 +73,12 @@ def key_values(values: Any, types: Any) -> list[KeyValue]:
     return [KeyValue(key=key, value=any_value(text, named.get(key, ""))) for key, text in values or ()]
 
 
-def _unsigned(unix_nano: int | None) -> int:
+def unsigned(unix_nano: int | None) -> int:
     """A time as OTLP has it. A window that ends before it began in 1970, from a clock at 0, begins then."""
     return max(0, unix_nano or 0)
 
 
-def _grouped(rows: list[Row]) -> Iterator[tuple[Resource, str, InstrumentationScope, str, list[Row]]]:
+def grouped(rows: list[Row]) -> Iterator[tuple[Resource, str, InstrumentationScope, str, list[Row]]]:
     """(resource, its schema URL, scope, its schema URL, rows) for each resource and scope."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
@@ -99,7 +99,7 @@ def _grouped(rows: list[Row]) -> Iterator[tuple[Resource, str, InstrumentationSc
 
 
 def _add_metrics(request: ExportMetricsServiceRequest, rows: list[Row], table_name: str) -> None:
-    for resource, resource_url, scope, scope_url, members in _grouped(rows):
+    for resource, resource_url, scope, scope_url, members in grouped(rows):
         above = request.resource_metrics.add(resource=resource, schema_url=resource_url)
         under = above.scope_metrics.add(scope=scope, schema_url=scope_url)
         by_name: dict[tuple[Any, ...], Metric] = {}
@@ -124,8 +124,8 @@ def _add_point(metric: Metric, row: Row, table_name: str) -> None:
         data.is_monotonic = bool(row["IsMonotonic"])
     point = data.data_points.add(
         attributes=key_values(row["Attributes"], row["AttributeTypes"]),
-        start_time_unix_nano=_unsigned(row["StartTimeUnixNano"]),
-        time_unix_nano=_unsigned(row["TimeUnixNano"]),
+        start_time_unix_nano=unsigned(row["StartTimeUnixNano"]),
+        time_unix_nano=unsigned(row["TimeUnixNano"]),
         flags=row["Flags"] or 0,
     )
     if table_name in (GAUGE, SUM):
@@ -135,7 +135,7 @@ def _add_point(metric: Metric, row: Row, table_name: str) -> None:
     for exemplar in row.get("Exemplars") or ():
         added = point.exemplars.add(
             filtered_attributes=key_values(exemplar["FilteredAttributes"], exemplar["FilteredAttributeTypes"]),
-            time_unix_nano=_unsigned(exemplar["TimeUnixNano"]),
+            time_unix_nano=unsigned(exemplar["TimeUnixNano"]),
             span_id=bytes.fromhex(exemplar["SpanId"] or ""),
             trace_id=bytes.fromhex(exemplar["TraceId"] or ""),
         )
@@ -172,7 +172,7 @@ def _set_distribution(point: Any, row: Row, table_name: str) -> None:
 
 def _logs(rows: list[Row]) -> ExportLogsServiceRequest:
     request = ExportLogsServiceRequest()
-    for resource, resource_url, scope, scope_url, members in _grouped(rows):
+    for resource, resource_url, scope, scope_url, members in grouped(rows):
         above = request.resource_logs.add(resource=resource, schema_url=resource_url)
         under = above.scope_logs.add(scope=scope, schema_url=scope_url)
         under.log_records.extend(_log_record(row) for row in members)
@@ -181,8 +181,8 @@ def _logs(rows: list[Row]) -> ExportLogsServiceRequest:
 
 def _log_record(row: Row) -> LogRecord:
     record = LogRecord(
-        time_unix_nano=_unsigned(row["TimestampUnixNano"]),
-        observed_time_unix_nano=_unsigned(row["ObservedTimestampUnixNano"]),
+        time_unix_nano=unsigned(row["TimestampUnixNano"]),
+        observed_time_unix_nano=unsigned(row["ObservedTimestampUnixNano"]),
         severity_number=SeverityNumber.ValueType(row["SeverityNumber"] or 0),
         severity_text=row["SeverityText"] or "",
         attributes=key_values(row["LogAttributes"], row["LogAttributeTypes"]),

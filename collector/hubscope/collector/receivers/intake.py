@@ -57,6 +57,7 @@ class Intake:
         self._free_disk_bytes = free_disk_bytes or (lambda: shutil.disk_usage(writer.directory).free)
         self._waiting: list[_Waiting] = []
         self._waiting_bytes = 0
+        self.accepted = 0  # requests that are on disk
         self._wake = asyncio.Event()
         self._stopping = False
         self._log_bytes = wal.log_size_bytes(writer.directory)
@@ -92,7 +93,19 @@ class Intake:
         refusal = self.refusal(size_bytes)
         if refusal is not None:
             raise refusal
-        waiting = _Waiting(Record(signal, payload, time.time_ns()), asyncio.get_running_loop().create_future())
+        await self._store(Record(signal, payload, time.time_ns()))
+        self.accepted += 1
+
+    async def tick(self, ahead_s: float = 0.0) -> None:
+        """An empty record, from so many seconds ahead: time goes on for what waits in the log. Raises as `accept`."""
+        refusal = self.refusal()
+        if refusal is not None:
+            raise refusal
+        await self._store(Record(Signal.LOGS, b"", time.time_ns() + int(ahead_s * 1e9)))
+
+    async def _store(self, record: Record) -> None:
+        size_bytes = len(record.payload)
+        waiting = _Waiting(record, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._waiting_bytes += size_bytes
         self._wake.set()

@@ -73,6 +73,7 @@ def text(status: Status) -> str:
         f"newest     {_ago(newest)}",
         f"collector  {_collector(status.collector)}",
     ]
+    lines += [f"{name:<10} {done}" for name, done in _processors(status.collector)]
     if status.log_segments_waiting:
         lines.append(f"log        {numbers.count(status.log_segments_waiting, 'segment')} not in the lake yet")
     lines += [
@@ -114,6 +115,18 @@ def _collector(collector: Collector | None) -> str:
     if collector.health is None:
         return f"pid {collector.pid} does not answer; see `hubscope doctor`"
     return f"pid {collector.pid}, {collector.health.get('status', 'answers')}" + (f"; {where}" if where else "")
+
+
+def _processors(collector: Collector | None) -> list[tuple[str, str]]:
+    """What the collector's processors did since it started: (what, how much of each kind)."""
+    processors = (collector.health or {}).get("processors", {}) if collector else {}
+    titles = {"redaction": "redacted", "attribute_limits": "limits", "sampling": "sampling"}
+    told = []
+    for name, counts in processors.items():
+        done = ", ".join(f"{number:,} {kind.replace('_', ' ')}" for kind, number in sorted(counts.items()) if number)
+        if done:
+            told.append((titles.get(name, name), done))
+    return told
 
 
 def _ago(newest: str | None) -> str:
