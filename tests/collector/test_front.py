@@ -196,7 +196,8 @@ def test_ids_of_a_wrong_length_are_a_bad_request(new_front: Callable[..., Front]
         "log records with a span_id of 4 B, 1 B instead of 8 B: 2"
     )
     assert (
-        'hubscope_receiver_requests{transport="http",outcome="bad"} 2' in httpx.get(f"{front.telemetry}/metrics").text
+        'hubscope_receiver_requests_total{transport="http",outcome="bad"} 2'
+        in httpx.get(f"{front.telemetry}/metrics").text
     )
     empty = ExportTraceServiceRequest()
     empty.resource_spans.add().scope_spans.add().spans.add(name="without ids")
