@@ -7,15 +7,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
 
 from hubscope.analytics.connect import connect
 from hubscope.exporters import lake_cold, lake_merge
 from hubscope.exporters.lake import LakeExporter
+from hubscope.exporters.lake_files import Storage
 from hubscope.exporters.lake_retention import days_beyond, past
 from hubscope.exporters.lake_upkeep import Upkeep
 from hubscope.lake_paths import COLD, DataFile, files_of
@@ -196,6 +199,32 @@ def test_small_cold_files_go_into_the_next_one() -> None:
     assert lake_cold.due([small, large, warm], "2024-10-05", lake_cold.LATE_MS) == [[small, warm]]
     assert lake_cold.due([small, large], "2024-10-05", lake_cold.LATE_MS) == []
     assert lake_cold.due([warm], "2024-10-04", lake_cold.LATE_MS) == []
+
+
+@pytest.mark.parametrize("looks", [False, True])
+@pytest.mark.parametrize("other", ["merges", "cools", "drops"])
+def test_two_upkeeps_of_one_lake_replace_a_file_once(
+    lake: Path, lakes: Any, monkeypatch: pytest.MonkeyPatch, other: str, looks: bool
+) -> None:
+    """Of two collectors that want the same files at the same moment one gets them: no row is twice, none comes back,
+    and what the other wrote is removed. Also where the slower one has looked at the log meanwhile."""
+    monkeypatch.setattr(lake_merge, "FILES_BEFORE_MERGE", 2)
+    slow = DeltaTable(f"{lake}/{TRACES}")
+    planned = [f for f in files_of(slow) if f.day == "2024-10-04"]
+    now = at(FIRST + 1.5, lakes)
+    if other == "merges":
+        lakes.upkeep(lake, now).merge(TRACES)
+    elif other == "cools":
+        lakes.upkeep(lake, now, cold_after_s=0.1 * lakes.DAY_S).keep()
+    else:
+        lakes.upkeep(lake, now, retention_s=0.1 * lakes.DAY_S).keep()
+    if looks:
+        slow.update_incremental()
+    left = lakes.parquet_files(lake)
+    with pytest.raises(CommitFailedError):
+        lake_merge.merge(TRACES, slow, Storage(slow.table_uri), planned, threading.Event())
+    assert lakes.seen(lake) == list("cdef" if other == "drops" else "abcdef")
+    assert lakes.parquet_files(lake) == left
 
 
 # Ends itself at one step of moving a day, the n-th time it comes to it.

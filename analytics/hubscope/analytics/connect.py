@@ -10,7 +10,8 @@ import contextlib
 import os
 import re
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -96,7 +97,9 @@ def connect(
 def _connect(
     location: str, memory_limit: str, threads: int | None, lease: lake_readers.Lease | None
 ) -> duckdb.DuckDBPyConnection:
-    snapshots = {name: _snapshot(location, name) for name in SCHEMAS}
+    with ThreadPoolExecutor(len(SCHEMAS)) as pool:  # each looks into its log: on an object store, some round trips
+        opened = pool.map(lambda name: _snapshot(location, name), SCHEMAS)
+        snapshots = dict(zip(SCHEMAS, opened, strict=True))
     files = {name: files_of(table) for name, table in snapshots.items() if table is not None}
     if lease is not None:
         lease.hold(path for name, found in files.items() for path in names(found, name))
@@ -122,9 +125,13 @@ def _connect(
         connection.execute("SET enable_progress_bar = false")
     for macro in MACROS:
         connection.execute(macro)
-    for name, snapshot in snapshots.items():
+    places = {
+        name: _places(snapshot, files[name]) if snapshot is not None else {} for name, snapshot in snapshots.items()
+    }
+    _mount(connection, location, {place: size for found in places.values() for place, size in found.items()})
+    for name, found in places.items():
         try:
-            _create_view(connection, name, _locations(snapshot, files[name]) if snapshot is not None else [])
+            _create_view(connection, name, list(found))
         except duckdb.Error as error:
             raise LakeError(
                 f"table {name} of the lake at {location} cannot be read: {_first_line(error)}",
@@ -161,10 +168,37 @@ def _snapshot(location: str, name: str) -> DeltaTable | None:
     return table
 
 
-def _locations(table: DeltaTable, files: Sequence[DataFile]) -> list[str]:
-    """Where DuckDB finds the files: local ones as patterns that mean themselves, for DuckDB globs; others by URL."""
-    found = [location_of(table.table_uri, file.path) for file in files]
-    return [place if isinstance(place, str) else re.sub(r"([*?\[])", r"[\1]", str(place)) for place in found]
+def _places(table: DeltaTable, files: Sequence[DataFile]) -> dict[str, int]:
+    """Where DuckDB finds the files, and their sizes: local ones as patterns that mean themselves, for DuckDB globs."""
+    places: dict[str, int] = {}
+    for file in files:
+        found = location_of(table.table_uri, file.path)
+        place = _place_of(found) if isinstance(found, str) else re.sub(r"([*?\[])", r"[\1]", str(found))
+        places[place] = file.size_bytes
+    return places
+
+
+def _place_of(url: str) -> str:
+    try:
+        from hubscope.analytics.object_store import place_of
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{url} is on an object store, and module {error.name} is missing", "pip install 'hubscope[analytics]'"
+        ) from error
+    return place_of(url)
+
+
+def _mount(connection: duckdb.DuckDBPyConnection, location: str, sizes: Mapping[str, int]) -> None:
+    """Let DuckDB read what is on object stores, and note in `hubscope_folders` all the folders that the views read."""
+    remote = {place: size for place, size in sizes.items() if place.startswith("lake://")}
+    if remote:
+        from hubscope.analytics.object_store import ObjectStore
+
+        connection.register_filesystem(ObjectStore(remote))
+    folders = {re.sub(r"\[([*?\[])\]", r"\1", place.partition(f"/{PARTITION}=")[0]) for place in sizes}
+    here = {location.rstrip("/\\")} if "://" not in location else set()
+    literal = ", ".join("'" + f"{folder}/".replace("'", "''") + "'" for folder in sorted(folders | here))
+    connection.execute(f"SET VARIABLE hubscope_folders = CAST([{literal}] AS VARCHAR[])")
 
 
 def _create_view(connection: duckdb.DuckDBPyConnection, name: str, places: Sequence[str]) -> None:

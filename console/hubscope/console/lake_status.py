@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from hubscope.console import collector_link, lake_checks
-from hubscope.console.options import is_url, state_dir
+from hubscope.console.options import state_dir
 
 if TYPE_CHECKING:
     import duckdb
@@ -62,6 +62,7 @@ class Status:
 def read(lake: str) -> Status:
     """Raises LakeError where there is no lake, or it cannot be read."""
     from deltalake import DeltaTable
+    from deltalake.exceptions import TableNotFoundError
 
     from hubscope.analytics.connect import connect
     from hubscope.analytics.fetch import fetch
@@ -74,7 +75,7 @@ def read(lake: str) -> Status:
         time = "Timestamp" if "Timestamp" in schema.names else "TimeUnix"
         (rows, oldest, newest), *_ = fetch(connection, f"SELECT count(*), min({time}), max({time}) FROM {name}")[1]
         files: list[DataFile] = []
-        if is_url(lake) or os.path.isdir(os.path.join(lake, name, "_delta_log")):
+        with contextlib.suppress(TableNotFoundError):
             files = files_of(DeltaTable(f"{lake.rstrip('/')}/{name}"))
         size_bytes = sum(file.size_bytes for file in files)
         cold_bytes = sum(file.size_bytes for file in files if file.is_cold)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from hubscope.console.options import is_url
 from hubscope.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -13,16 +12,17 @@ if TYPE_CHECKING:
 REMEDY: Final = "`hubscope sql` reads only. To keep a result: hubscope sql --format csv '…' > result.csv"
 
 
-def lock(connection: duckdb.DuckDBPyConnection, lake: str) -> None:
-    """Leaves a connection the lake's folder to read and nothing else, for good.
+def lock(connection: duckdb.DuckDBPyConnection) -> None:
+    """Leaves a connection the folders of the lake's files to read and nothing else, for good.
 
     DuckDB would still write inside an allowed folder; `check` refuses the statements that do.
     """
-    folder = lake if is_url(lake) else lake.rstrip("/\\") + "/"
+    (folders,) = connection.execute("SELECT getvariable('hubscope_folders')").fetchone() or ([],)
+    allowed = ", ".join("'" + folder.replace("'", "''") + "'" for folder in folders)
     connection.execute("SET python_enable_replacements = false")  # a table is never one of our own variables
     connection.execute("SET autoinstall_known_extensions = false")
     connection.execute("SET autoload_known_extensions = false")
-    connection.execute("SET allowed_directories = [" + "'" + folder.replace("'", "''") + "']")
+    connection.execute(f"SET allowed_directories = [{allowed}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
 

@@ -13,12 +13,12 @@ from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
+from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
 from hubscope.exporters.lake_files import ROW_GROUP_ROWS, Storage, in_order, text_leaves, write_file
-from hubscope.lake_paths import DataFile
+from hubscope.lake_paths import DataFile, files_of
 from hubscope.lake_rollup import merged
 from hubscope.lake_schema import PARTITION, ROLLUP, SCHEMAS
 
@@ -29,6 +29,7 @@ COMPRESSION_LEVEL: Final = 1
 # Sorting holds a row group three times. Of spans this is 75,000 rows; with 122,880, whatever they are, merging a day's
 # exponential histograms took 300 MiB.
 ROW_GROUP_BYTES: Final = 24 << 20
+UPKEEP_APPLICATION: Final = "hubscope-upkeep"
 
 
 class Stopped(Exception):
@@ -75,7 +76,9 @@ def replace(
 ) -> None:
     """One commit that takes files out of the table and puts others in. `gone` says that their rows end with them.
 
-    Raises CommitFailedError, with the added files removed, where another collector did the same first.
+    Raises CommitFailedError, with the added files removed, where another collector's upkeep came first. Delta-rs lets
+    two commits remove the same file, and both would add its rows again. So each carries the next number of one
+    application, of which the second is refused; and what a later look at the log has shown to be gone is not removed.
     """
     removed = [
         RemoveAction(
@@ -88,8 +91,14 @@ def replace(
         for file in files
     ]
     before = table.version()
+    number = (table.transaction_version(UPKEEP_APPLICATION) or 0) + 1
+    properties = CommitProperties(app_transactions=[Transaction(UPKEEP_APPLICATION, number)])
     try:
-        table.create_write_transaction([*added, *removed], "append", table.schema(), [PARTITION])
+        if not {file.path for file in files} <= {file.path for file in files_of(table)}:
+            raise CommitFailedError("another collector has replaced the same files")
+        table.create_write_transaction(
+            [*added, *removed], "append", table.schema(), [PARTITION], commit_properties=properties
+        )
     except CommitFailedError:  # any other error may come after the commit
         for action in added:
             storage.discard(action.path)

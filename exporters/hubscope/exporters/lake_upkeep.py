@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from hubscope.exporters import disk, lake_cold
 from hubscope.exporters.lake_files import Storage
@@ -139,6 +139,9 @@ class Upkeep:
         """Whatever fails is tried again later: the rows are safe without it."""
         try:
             do()
+        except CommitFailedError as error:
+            self._tables.clear()
+            _log.info("%s: another collector's upkeep came first: %s", what, error)
         except (OSError, DeltaError, pa.ArrowException) as error:
             self._tables.clear()
             _log.warning("%s: upkeep will be tried again: %s", what, disk.one_line(error))

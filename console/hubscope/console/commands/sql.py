@@ -83,7 +83,7 @@ def command(
     from hubscope.analytics.connect import connect
 
     connection = connect(lake)
-    readonly.lock(connection, lake)
+    readonly.lock(connection)
     sql = readonly.check(connection, shipped.for_lake(text))
     wanted = shipped.binds_of(sql)
     values = _values(connection, wanted, params, service, since, until)
