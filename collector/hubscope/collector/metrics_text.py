@@ -242,7 +242,8 @@ def _family(lines: list[str], name: str, kind: str, text: str, samples: Iterable
     lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
     for labels, value in samples:
         inner = ",".join(f'{k}="{_escaped(v)}"' for k, v in labels.items())
-        lines.append(f"{name}{{{inner}}} {value}" if inner else f"{name} {value}")
+        shown = int(value) if float(value).is_integer() else value
+        lines.append(f"{name}{{{inner}}} {shown}" if inner else f"{name} {shown}")
 
 
 def _escaped(value: str) -> str:
