@@ -11,6 +11,7 @@ import math
 import os
 import re
 import socket
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -27,6 +28,10 @@ _SIZES: Final = {
 }  # fmt: skip
 _DURATIONS_S: Final = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _NUMBER_AND_UNIT: Final = re.compile(r"\s*([+-]?\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
+
+# What HTTP and gRPC both take; gRPC raises on anything else with every request.
+_HEADER_NAME: Final = re.compile(r"[a-z0-9_.-]+")
+_HEADER_VALUE: Final = re.compile(r"[ -~]*")
 
 T = TypeVar("T")
 
@@ -193,6 +198,17 @@ def attributes(value: Any) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
+def one_of(*known: str) -> Callable[[Any], str]:
+    """A reader of one of these texts."""
+
+    def read(value: Any) -> str:
+        if value not in known:
+            raise ValueError(f"must be one of {', '.join(known)}, got {shown(value)}")
+        return str(value)
+
+    return read
+
+
 def address(value: Any) -> Address:
     """HOST:PORT; a host alone is refused, a port alone means loopback. IPv6 in brackets."""
     wanted = "must be HOST:PORT, such as 127.0.0.1:4317"
@@ -314,8 +330,12 @@ def headers(value: Any) -> tuple[tuple[str, str], ...]:
         raise ValueError(f"must be a table of names and texts, got {type(value).__name__}")
     pairs: list[tuple[str, str]] = []
     for name, content in value.items():
-        if not isinstance(content, str) or any(c in content or c in str(name) for c in "\r\n"):
-            raise ValueError(f"{name}: must be a text without line breaks")  # never quoted: it may be a secret
+        if not isinstance(content, str) or not _HEADER_VALUE.fullmatch(content):
+            raise ValueError(
+                f"{name}: must be a text of printable ASCII on one line"
+            )  # never quoted: a secret, perhaps
+        if not _HEADER_NAME.fullmatch(str(name).lower()):
+            raise ValueError(f"{shown(name)} must be a header's name: letters, digits, '-', '_' and '.'")
         pairs.append((str(name).lower(), content))
     return tuple(pairs)
 
