@@ -19,6 +19,7 @@ from hubscope.collector.configuration.addresses import Address
 from hubscope.collector.configuration.settings import CollectorSettings, Limits, Logs, Security, from_json, load
 from hubscope.errors import ConfigError, status_of
 from hubscope.exporters.base import Bound
+from hubscope.exporters.clickhouse import ClickHouseConfig
 from hubscope.exporters.forward import ForwardConfig
 from hubscope.exporters.lake_policy import LakePolicy
 from hubscope.exporters.tls import Tls
@@ -76,13 +77,13 @@ def test_a_destination_says_how_it_is_reached(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
     (tmp_path / "c.yaml").write_text(
         "exporters:\n  forward:\n    url: https://far.example/otlp\n"
-        "    headers: {Authorization: 'Bearer ${env:TOKEN}'}\n    compression: zstd\n"
+        "    headers: {Authorization: 'Bearer ${env:TOKEN}', x: '${env:TOKEN}'}\n    compression: zstd\n"
         "    timeout: 3s\n    max_backlog: 5 MiB\n    max_age: 2h\n"
         f"    tls:\n      ca_file: {tmp_path}/ca.pem\n      insecure_skip_verify: false\n"
     )
     settings = load(config_path=str(tmp_path / "c.yaml"), default_lake="/lake", environment={"TOKEN": "t"})
     (found,) = settings.forward
-    assert found.headers == (("authorization", "Bearer t"),)
+    assert found.headers == (("authorization", "Bearer t"), ("x", "t"))
     assert (found.compression, found.timeout_s) == ("zstd", 3.0)
     assert found.bound == Bound(age_s=7200.0, size_bytes=5 * 1024 * 1024)
     assert found.tls == Tls(ca_file=f"{tmp_path}/ca.pem")
@@ -116,6 +117,52 @@ def test_what_is_wrong_with_a_destination_is_said(tmp_path: Path, entry: str, pr
     (found,) = problems_of(tmp_path, "c.yaml", f"exporters: {{forward: [{entry}]}}")
     assert found.startswith("exporters.forward")
     assert problem in found
+
+
+def test_a_clickhouse_says_how_it_is_reached(tmp_path: Path) -> None:
+    """All of its keys are read, the flag's URL stands beside the file's, and both survive the hand-over."""
+    (tmp_path / "c.yaml").write_text(
+        "exporters:\n  clickhouse:\n    url: https://ch.example:8443\n    database: otel\n    username: u\n"
+        "    password: ${env:SECRET}\n    create_schema: false\n    ttl: 720h\n    engine: ReplicatedMergeTree\n"
+    )
+    settings = load(
+        config_path=str(tmp_path / "c.yaml"),
+        default_lake="/lake",
+        clickhouse=("http://127.0.0.1:8123",),
+        environment={"SECRET": "p"},
+    )
+    assert settings.clickhouse == (
+        ClickHouseConfig(
+            "clickhouse-ch.example-8443",
+            "https://ch.example:8443",
+            database="otel",
+            username="u",
+            password="p",
+            create_schema=False,
+            engine="ReplicatedMergeTree",
+            ttl_s=720 * 3600.0,
+        ),
+        ClickHouseConfig("clickhouse-127.0.0.1-8123", "http://127.0.0.1:8123"),
+    )
+    assert from_json(settings.to_json()) == settings
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ("{url: 'clickhouse://a'}", "url: must be a URL such as http://127.0.0.1:8123, got 'clickhouse://a'"),
+        ("{url: 'http://u:p@a'}", "url: must not hold a user, a password or settings"),
+        ("{url: 'http://a', engine: 'MergeTree; DROP TABLE x'}", "engine: must be an engine such as MergeTree"),
+        ("{url: 'http://a', password: [s3cr3t]}", "password: must be a text"),
+        ("{url: 'http://a', databse: x}", "databse: there is no such key; did you mean database?"),
+        ("{database: x}", "url: must be given"),
+    ],
+)
+def test_what_is_wrong_with_a_clickhouse_is_said(tmp_path: Path, entry: str, problem: str) -> None:
+    """Each mistake is one line with its path; a password is never quoted."""
+    (found,) = problems_of(tmp_path, "c.yaml", f"exporters: {{clickhouse: {entry}}}")
+    assert found.startswith(f"exporters.clickhouse.{problem}")
+    assert "s3cr3t" not in found
 
 
 def test_flags_win_over_the_file(tmp_path: Path) -> None:

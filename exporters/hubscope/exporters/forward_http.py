@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import http.client
-import socket
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -16,6 +12,7 @@ from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # ship
 
 from hubscope.errors import PermanentError
 from hubscope.exporters.base import RefusedDataError, retryable
+from hubscope.exporters.deadline import deadline
 from hubscope.exporters.retry_after import of_http
 from hubscope.exporters.tls import Tls, ssl_context
 
@@ -57,7 +54,8 @@ class HttpTransport:
         try:
             if not kept:
                 self._connection.connect()
-            with self._deadline():
+            sockets = [self._connection.sock]
+            with deadline(self._timeout_s, lambda: sockets):
                 self._connection.request("POST", path, self._compressed(body), self._headers)
                 response = self._connection.getresponse()
                 answer = response.read(_MAX_ANSWER_BYTES)
@@ -78,32 +76,6 @@ class HttpTransport:
 
     def close(self) -> None:
         self._connection.close()
-
-    @contextmanager
-    def _deadline(self) -> Iterator[None]:
-        """Cut the connection after the timeout: the socket's own starts anew with every byte that trickles in."""
-        connected = self._connection.sock
-        cut = threading.Event()
-
-        def cut_off() -> None:
-            cut.set()
-            with contextlib.suppress(OSError):
-                # The plain socket's: a TLS socket's own forgets its session under the thread that reads.
-                socket.socket.shutdown(connected, socket.SHUT_RDWR)
-
-        timer = threading.Timer(self._timeout_s, cut_off)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            if cut.is_set():
-                raise TimeoutError(f"no answer within {self._timeout_s:g} s") from error
-            raise
-        finally:
-            timer.cancel()
-        if cut.is_set():
-            raise TimeoutError(f"no whole answer within {self._timeout_s:g} s")
 
 
 def _zstd(body: bytes) -> bytes:

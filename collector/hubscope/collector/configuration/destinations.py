@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from hubscope.collector.configuration import values
 from hubscope.exporters.base import Bound, Destination
+from hubscope.exporters.clickhouse import ClickHouseConfig, ClickHouseExporter
 from hubscope.exporters.forward import ForwardConfig, ForwardExporter, is_encrypted, is_grpc
 from hubscope.exporters.tls import Tls, ssl_context
 
@@ -50,6 +52,7 @@ class Kind(NamedTuple):
     make: Callable[[Any, str], Destination]
     keys: tuple[DestinationKey, ...]
     check: Callable[[Any], Iterator[tuple[str, str]]]  # (key, problem) of what is wrong only in combination
+    needs: str = ""  # a module that comes with the extra of the kind's name
 
 
 _COMMON: Final = (
@@ -83,6 +86,25 @@ KINDS: Final[tuple[Kind, ...]] = (
             *_COMMON,
         ),
         _forward_problems,
+    ),
+    Kind(
+        "clickhouse",
+        ClickHouseConfig,
+        ClickHouseExporter,
+        (
+            DestinationKey(
+                "url", values.http_url, "url", "Of the HTTP interface: http://host:8123, https://host:8443."
+            ),
+            DestinationKey("database", values.text, "database", "`default` by default."),
+            DestinationKey("username", values.text, "username", "`default` by default."),
+            DestinationKey("password", values.secret, "password", "Best as ${env:NAME}; told to nobody."),
+            DestinationKey("create_schema", values.boolean, "create_schema", "Make absent tables; true by default."),
+            DestinationKey("engine", values.engine, "engine", "Of tables made here; MergeTree by default."),
+            DestinationKey("ttl", values.duration, "ttl_s", "Of rows in tables made here; for ever by default."),
+            *_COMMON,
+        ),
+        lambda _: iter(()),
+        needs="clickhouse_connect",
     ),
 )
 
@@ -133,6 +155,9 @@ def all_of(settings: CollectorSettings) -> Iterator[tuple[Kind, DestinationConfi
 
 def contradictions(settings: CollectorSettings) -> Iterator[str]:
     """What is wrong with destinations together, or beside the rest of the settings."""
+    for kind in KINDS:
+        if kind.needs and getattr(settings, kind.name) and find_spec(kind.needs) is None:
+            yield f"exporters.{kind.name}: is not installed; pip install 'hubscope[{kind.name}]'"
     names = ["lake", *(config.name for _, config in all_of(settings))]
     for kind, config in all_of(settings):
         path = f"exporters.{kind.name}"

@@ -22,6 +22,7 @@ from hubscope.collector.configuration.key import Key
 from hubscope.collector.configuration.processor_keys import PROCESSOR_KEYS, TABLES
 from hubscope.collector.configuration.values import MIB_BYTES
 from hubscope.errors import ConfigError
+from hubscope.exporters.clickhouse import ClickHouseConfig
 from hubscope.exporters.forward import ForwardConfig
 from hubscope.exporters.lake_policy import LakePolicy
 from hubscope.processors.options import (
@@ -75,6 +76,7 @@ class CollectorSettings:
     http: Address = DEFAULT_HTTP
     telemetry: Address = DEFAULT_TELEMETRY
     forward: tuple[ForwardConfig, ...] = ()
+    clickhouse: tuple[ClickHouseConfig, ...] = ()
     rules_path: str | None = None
     flush_interval_s: float = 0.5  # age at which a segment goes to the worker: one lake transaction each
     segment_size_bytes: int = 12 * MIB_BYTES  # or its size, whichever comes first
@@ -193,6 +195,7 @@ def load(
     *,
     config_path: str | None = None,
     forward: tuple[str, ...] = (),
+    clickhouse: tuple[str, ...] = (),
     default_lake: str | None = None,
     stop_without_leases: bool = False,
     environment: Mapping[str, str] = os.environ,
@@ -215,9 +218,9 @@ def load(
         value = (flags or {}).get(flag)
         if value is not None:
             _read(next(k for k in KEYS if k.path == path), value, flag, found, problems)
-    urls = {"forward": forward}
+    urls = {"forward": forward, "clickhouse": clickhouse}
     for kind in destinations.KINDS:
-        found[kind.name] = destinations.read(kind, given[kind.name], urls.get(kind.name, ()), problems)
+        found[kind.name] = destinations.read(kind, given[kind.name], urls[kind.name], problems)
     settings = _build(found, default_lake, stop_without_leases, problems)
     problems.extend(contradictions(settings))
     problems.extend(destinations.contradictions(settings))

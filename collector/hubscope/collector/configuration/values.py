@@ -33,6 +33,8 @@ _NUMBER_AND_UNIT: Final = re.compile(r"\s*([+-]?\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*"
 _HEADER_NAME: Final = re.compile(r"[a-z0-9_.-]+")
 _HEADER_VALUE: Final = re.compile(r"[ -~]*")
 
+_ENGINE: Final = re.compile(r"[A-Za-z]*MergeTree(\([^()]*\))?")
+
 T = TypeVar("T")
 
 
@@ -336,7 +338,7 @@ def headers(value: Any) -> tuple[tuple[str, str], ...]:
             )  # never quoted: a secret, perhaps
         if not _HEADER_NAME.fullmatch(str(name).lower()):
             raise ValueError(f"{shown(name)} must be a header's name: letters, digits, '-', '_' and '.'")
-        pairs.append((str(name).lower(), content))
+        pairs.append((str(name).lower(), str(content)))
     return tuple(pairs)
 
 
@@ -354,6 +356,35 @@ def otlp_url(value: Any) -> str:
         raise ValueError(f"{wanted}; gRPC needs a port, got {shown(value)}")
     if parts.username or parts.password:
         raise ValueError("must not hold a password; give it as a header")
+    return str(value)
+
+
+def http_url(value: Any) -> str:
+    """The URL of an HTTP interface."""
+    wanted = "must be a URL such as http://127.0.0.1:8123"
+    parts = urlsplit(text(value))
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{wanted}, got {shown(value)}")
+    if parts.username or parts.password or parts.query:
+        raise ValueError("must not hold a user, a password or settings; they have keys of their own")
+    try:
+        parts.port  # noqa: B018 - reading it is the check
+    except ValueError:
+        raise ValueError(f"the port must be 1 to 65535, got {shown(value)}") from None
+    return str(value)
+
+
+def secret(value: Any) -> str:
+    """A text that no error quotes."""
+    if not isinstance(value, str):
+        raise ValueError("must be a text")
+    return str(value)
+
+
+def engine(value: Any) -> str:
+    """A ClickHouse table engine with its parameters, as ClickHouse's SQL has it: it becomes a part of a statement."""
+    if not isinstance(value, str) or not _ENGINE.fullmatch(value):
+        raise ValueError(f"must be an engine such as MergeTree or ReplicatedMergeTree, got {shown(value)}")
     return str(value)
 
 
