@@ -88,6 +88,7 @@ class DestinationDelivery(Delivery):
             "dropped_by_reason": {**({"refused": refused} if refused else {}), **self.passed_over},
             "rejected_items": self._destination.rejected_items,
             "waiting_bytes": self._waiting.size_bytes,
+            "bound_bytes": self._bound.size_bytes,
             "last_error": self.last_error or self._destination.last_refusal,
         }
 

@@ -31,7 +31,6 @@ from pathlib import Path
 from queue import Full
 from typing import Any, Final
 
-from hubscope import semconv
 from hubscope.collector import logs
 from hubscope.collector.configuration.settings import CollectorSettings, from_json
 from hubscope.collector.deaths import Deaths
@@ -45,27 +44,23 @@ from hubscope.collector.log.wal import Following, Record, remove_segment, sealed
 from hubscope.collector.otlp.decode import mend_payload
 from hubscope.collector.outgoing import encoded_spans
 from hubscope.collector.private import keep_files_private
-from hubscope.collector.segments import (
-    arrived,
-    batch_despite,
-    batch_of,
-    readable_records,
-)
+from hubscope.collector.scrape.kpi_page import KpiPage
+from hubscope.collector.segments import arrived, batch_despite, batch_of, readable_records
 from hubscope.collector.trial import guilty_records, sweep
 from hubscope.errors import EXIT_UNREADABLE, HubscopeError, RetryableError, status_of
 from hubscope.exporters.lake import COLLECTOR_APPLICATION, LakeExporter
-from hubscope.lake_schema import GAUGE, TRACES
+from hubscope.lake_schema import TRACES
 from hubscope.processors.batch import Batch
 from hubscope.processors.pipeline import chain
 from hubscope.processors.rules_file import load
 
 POLL_S: Final = 0.05
 PUBLISH_S: Final = 0.5
+KPI_LOOKS: Final = 4  # every 2 s: the largest page takes 40 ms, and nobody scrapes more often than once a second
 OLD_WORKER_S: Final = 10.0  # how long a worker that is ending may keep the state folder
 # A worker that died this often in one segment, whose requests all pass their trial, is not told apart from one that
 # somebody kills: after so many times the segment is set aside whole, so that the rest goes on.
 MAX_DEATHS: Final = 10
-MAX_KPIS: Final = 1000  # in worker.json
 
 _log = logging.getLogger("hubscope.worker")
 
@@ -87,7 +82,7 @@ class Worker:
         self.processed = self.lake_delivery.cursor.segment
         self.batches = 0
         self.processor_failures: Counter[str] = Counter()  # segments of which a processor derived nothing
-        self.kpis: dict[tuple[str, str], dict[str, Any]] = {}
+        self.kpi_page = KpiPage()
         self._chain = chain(
             load(settings.rules_path), self.state_dir, settings.processors, is_local=settings.has_only_local_senders
         )
@@ -141,7 +136,7 @@ class Worker:
             "processor_failures": dict(self.processor_failures),
             "processors": self._chain.counts(),
             "exporters": {d.exporter.name: d.status() for d in self.deliveries},
-            "kpis": list(self.kpis.values()),
+            "kpis": self.kpi_page.status(),
         }
 
     def _take(self, path: Path) -> None:
@@ -163,7 +158,7 @@ class Worker:
         if self._destinations.deliveries:
             self._destinations.keep(batch, records, self._changed_of(batch, records, guilty))
         self._guilty[segment] = set(guilty)
-        self._note_kpis(batch)
+        self.kpi_page.note(batch)
         if self._hand_over(batch, len(records) - len(guilty)):
             self.processed = segment
             self.batches += 1
@@ -300,23 +295,6 @@ class Worker:
         with contextlib.suppress(OSError):  # a full disk: what is begun is tried in a process of its own next time
             self._deaths.end()
 
-    def _note_kpis(self, batch: Batch) -> None:
-        rows = batch.derived.get(GAUGE)
-        for row in rows.select(["ServiceName", "MetricName", "Attributes", "Value"]).to_pylist() if rows else ():
-            if row["MetricName"] != semconv.METRIC_KPI:
-                continue
-            attributes = dict(row["Attributes"])
-            name = attributes.get(semconv.HUB_KPI_NAME, "")
-            key = (row["ServiceName"], name)
-            if key in self.kpis or len(self.kpis) < MAX_KPIS:
-                self.kpis[key] = {
-                    "name": name,
-                    "service": row["ServiceName"],
-                    "value": row["Value"],
-                    "target": attributes.get(semconv.HUB_KPI_TARGET),
-                    "status": attributes.get(semconv.HUB_KPI_STATUS, "unknown"),
-                }
-
 
 def writer_id(state_dir: Path) -> str:
     """This state folder's name among the writers of a lake: its segment numbers are its own."""
@@ -356,12 +334,15 @@ def main(settings: CollectorSettings) -> int:
 def _publish(worker: Worker, ended: threading.Event) -> None:
     path = worker.state_dir / "worker.json"
     fresh = path.with_suffix(".new")
-    last = False
+    last, looks = False, 0
     while not last:
         last = ended.wait(PUBLISH_S)
         try:
             fresh.write_text(json.dumps(worker.status()), "utf-8")
             fresh.replace(path)
+            looks += 1
+            if last or looks % KPI_LOOKS == 0:
+                worker.kpi_page.write(worker.state_dir)
         except OSError as error:
             _log.warning("%s cannot be written: %s", path, error)
 

@@ -48,7 +48,7 @@ def text(value: Any) -> str:
     """A text that is not empty."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"must be a text, got {shown(value)}")
-    return value
+    return str(value)
 
 
 def texts(value: Any) -> tuple[str, ...]:
