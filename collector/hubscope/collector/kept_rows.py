@@ -21,7 +21,7 @@ from hubscope.processors.batch import Batch
 
 SUFFIX: Final = ".arrow"
 _TABLE: Final = b"hubscope.table"
-_OPTIONS: Final = pa.ipc.IpcWriteOptions(compression="lz4")  # 3 times smaller, at a tenth of what zstd takes
+_OPTIONS: Final = pa.ipc.IpcWriteOptions(compression="zstd")  # a third smaller than LZ4, in the same time
 
 
 class KeptRows:
