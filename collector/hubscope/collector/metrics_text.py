@@ -185,7 +185,7 @@ def _items(name: str, exporter: dict[str, Any], what: str, items: str, worker: d
     None where nobody counts them: a forwarded request is never decoded."""
     counted = exporter.get(f"{what}_items")
     if isinstance(counted, dict):
-        return float(counted.get(items, 0))
+        return int(counted.get(items, 0))
     if name != "lake":
         return None
     if what != "sent":
@@ -193,7 +193,7 @@ def _items(name: str, exporter: dict[str, Any], what: str, items: str, worker: d
     rows: dict[str, int] = worker.get("rows", {})
     # By their names: hubscope.lake_schema would load Arrow into the process that acknowledges.
     tables = {"spans": "otel_traces", "log_records": "otel_logs", "metric_points": "otel_metrics_"}
-    return float(sum(n for table, n in rows.items() if table.startswith(tables[items])))
+    return sum(n for table, n in rows.items() if table.startswith(tables[items]))
 
 
 def _processes(
