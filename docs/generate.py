@@ -299,7 +299,7 @@ def _column_comments(source: str) -> dict[str, str]:
 
 def configuration() -> str:
     from hubscope.collector import reload
-    from hubscope.collector.configuration import settings
+    from hubscope.collector.configuration import destinations, settings
 
     flags = {path: flag for flag, path in settings.FLAGS.items()}
     rows = [
@@ -321,11 +321,21 @@ def configuration() -> str:
         " is told to read its file again. More in [configuration.md](../configuration.md) and, on the processors,"
         " [processors.md](../processors.md).",
         table(("key", "flag", "value", "default", "meaning", "SIGHUP"), rows),
-        f"{code(settings.FORWARD)} is a list of destinations, each a URL or a table of `url`, `name`, `headers` (names"
-        " and texts), `timeout`, `sampled` and `enriched`. A change of it starts the worker anew.",
+        "## Destinations beside the lake",
+        "Each kind is a URL, a table, or a list of them. A change of one starts the worker anew.",
+        *(
+            f"### {code(f'exporters.{kind.name}')}\n\n{table(('key', 'value', 'meaning'), _destination_keys(kind))}"
+            for kind in destinations.KINDS
+        ),
         "## Everything in one file",
         f"```yaml\n{example.strip()}\n```",
     )
+
+
+def _destination_keys(kind: Any) -> list[tuple[str, str, str]]:
+    return [
+        (code(key.path), " ".join((key.read.__doc__ or "").split("\n\n")[0].split()), key.brief) for key in kind.keys
+    ]
 
 
 def _default(field: str) -> str:

@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hubscope.collector.configuration import destinations, values
 from hubscope.collector.configuration import settings as collector_settings
-from hubscope.collector.configuration import values
 from hubscope.collector.configuration.addresses import Address
 from hubscope.collector.configuration.settings import CollectorSettings, Limits, Logs, Security, from_json, load
 from hubscope.errors import ConfigError, status_of
+from hubscope.exporters.base import Bound
+from hubscope.exporters.clickhouse import ClickHouseConfig
 from hubscope.exporters.forward import ForwardConfig
 from hubscope.exporters.lake_policy import LakePolicy
+from hubscope.exporters.tls import Tls
 from hubscope.processors.options import EnrichmentOptions, ProcessorOptions, RedactionOptions
 
 
@@ -66,6 +70,99 @@ def test_yaml_and_toml_say_the_same(tmp_path: Path) -> None:
         ForwardConfig("otlp-127.0.0.1-14317", "http://127.0.0.1:14317"),
         ForwardConfig("far", "https://far.example/otlp", (("x-key", "abc"),)),
     )
+
+
+def test_a_destination_says_how_it_is_reached(tmp_path: Path) -> None:
+    """Headers from variables, compression, TLS and bounds of a destination are read, and survive the hand-over."""
+    (tmp_path / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
+    (tmp_path / "c.yaml").write_text(
+        "exporters:\n  forward:\n    url: https://far.example/otlp\n"
+        "    headers: {Authorization: 'Bearer ${env:TOKEN}', x: '${env:TOKEN}'}\n    compression: zstd\n"
+        "    timeout: 3s\n    max_backlog: 5 MiB\n    max_age: 2h\n"
+        f"    tls:\n      ca_file: {tmp_path}/ca.pem\n      insecure_skip_verify: false\n"
+    )
+    settings = load(config_path=str(tmp_path / "c.yaml"), default_lake="/lake", environment={"TOKEN": "t"})
+    (found,) = settings.forward
+    assert found.headers == (("authorization", "Bearer t"), ("x", "t"))
+    assert (found.compression, found.timeout_s) == ("zstd", 3.0)
+    assert found.bound == Bound(age_s=7200.0, size_bytes=5 * 1024 * 1024)
+    assert found.tls == Tls(ca_file=f"{tmp_path}/ca.pem")
+    assert from_json(settings.to_json()) == settings
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        (
+            "{url: 'http://a:4318', headers: {x: \"a\\nb\"}}",
+            "headers: x: must be a text of printable ASCII on one line",
+        ),
+        ("{url: 'http://a:4318', headers: {'x y': a}}", "headers: 'x y' must be a header's name"),
+        ("{url: 'http://a:4317', compression: zstd}", "compression: gRPC has gzip and none"),
+        ("{url: 'http://a:4318', compression: lz4}", "compression: must be one of gzip, zstd, none, got 'lz4'"),
+        ("{url: 'http://a:4318', tls: {insecure_skip_verify: true}}", "tls: http://a:4318 asks for no encryption"),
+        ("{url: 'https://a', tls: {ca_file: /nowhere}}", "tls.ca_file: there is no file /nowhere"),
+        ("{url: 'https://a', tls: {cert_file: HERE}}", "tls.key_file: must be given too"),
+        ("{url: 'https://a', tls: {cert_file: HERE, key_file: HERE}}", "tls: the files hold no PEM certificate"),
+        ("{url: 'https://a', tls: {ca_file: HERE}}", "tls: the files hold no PEM certificate"),
+        ("{url: 'https://a', tls: {cafile: HERE}}", "tls.cafile: there is no such key; did you mean tls.ca_file?"),
+        ("{url: 'https://a', max_age: 0}", "max_age: must be > 0 s, got 0"),
+        ("{url: 'https://a', max_backlog: 100 GiB}", "max_backlog of otlp-a-default must be at most log.max_size"),
+        ("{url: 'https://a', name: lake}", "the name 'lake' stands 2 times"),
+    ],
+)
+def test_what_is_wrong_with_a_destination_is_said(tmp_path: Path, entry: str, problem: str) -> None:
+    """Each mistake is one line that names the destination, the key and what is wanted."""
+    entry = entry.replace("HERE", str(tmp_path / "c.yaml"))
+    (found,) = problems_of(tmp_path, "c.yaml", f"exporters: {{forward: [{entry}]}}")
+    assert found.startswith("exporters.forward")
+    assert problem in found
+
+
+def test_a_clickhouse_says_how_it_is_reached(tmp_path: Path) -> None:
+    """All of its keys are read, the flag's URL stands beside the file's, and both survive the hand-over."""
+    (tmp_path / "c.yaml").write_text(
+        "exporters:\n  clickhouse:\n    url: https://ch.example:8443\n    database: otel\n    username: u\n"
+        "    password: ${env:SECRET}\n    create_schema: false\n    ttl: 720h\n    engine: ReplicatedMergeTree\n"
+    )
+    settings = load(
+        config_path=str(tmp_path / "c.yaml"),
+        default_lake="/lake",
+        clickhouse=("http://127.0.0.1:8123",),
+        environment={"SECRET": "p"},
+    )
+    assert settings.clickhouse == (
+        ClickHouseConfig(
+            "clickhouse-ch.example-8443",
+            "https://ch.example:8443",
+            database="otel",
+            username="u",
+            password="p",
+            create_schema=False,
+            engine="ReplicatedMergeTree",
+            ttl_s=720 * 3600.0,
+        ),
+        ClickHouseConfig("clickhouse-127.0.0.1-8123", "http://127.0.0.1:8123"),
+    )
+    assert from_json(settings.to_json()) == settings
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ("{url: 'clickhouse://a'}", "url: must be a URL such as http://127.0.0.1:8123, got 'clickhouse://a'"),
+        ("{url: 'http://u:p@a'}", "url: must not hold a user, a password or settings"),
+        ("{url: 'http://a', engine: 'MergeTree; DROP TABLE x'}", "engine: must be an engine such as MergeTree"),
+        ("{url: 'http://a', password: [s3cr3t]}", "password: must be a text"),
+        ("{url: 'http://a', databse: x}", "databse: there is no such key; did you mean database?"),
+        ("{database: x}", "url: must be given"),
+    ],
+)
+def test_what_is_wrong_with_a_clickhouse_is_said(tmp_path: Path, entry: str, problem: str) -> None:
+    """Each mistake is one line with its path; a password is never quoted."""
+    (found,) = problems_of(tmp_path, "c.yaml", f"exporters: {{clickhouse: {entry}}}")
+    assert found.startswith(f"exporters.clickhouse.{problem}")
+    assert "s3cr3t" not in found
 
 
 def test_flags_win_over_the_file(tmp_path: Path) -> None:
@@ -250,13 +347,15 @@ def test_the_example_holds_every_key_with_its_default() -> None:
     path = Path(__file__).parents[2] / "deploy" / "collector.yaml"
     assert load(config_path=str(path)) == load(default_lake="lake")
     shown = re.sub(r"^( *)# (?=( *)(- |[a-z_]+:( |$)))", r"\1", path.read_text("utf-8"), flags=re.MULTILINE)
-    raw = yaml.safe_load(shown.replace("  forward: [] # for example:", "  forward:"))
-    found = {leaf for leaf, _ in collector_settings._flatten(raw)} - {collector_settings.FORWARD}
-    assert found == {key.path for key in collector_settings.KEYS}
-    for destination in raw["exporters"]["forward"]:
-        assert isinstance(destination, str) or set(destination) == {
-            field.removesuffix("_s") for field in ForwardConfig.__dataclass_fields__
+    raw = yaml.safe_load(re.sub(r"\[\] # for example:", "", shown))
+    for kind in destinations.KINDS:
+        whole = raw["exporters"].pop(kind.name)[-1]
+        leaves = {leaf for leaf, _ in collector_settings._flatten(whole)}
+        assert {"headers" if leaf.startswith("headers.") else leaf for leaf in leaves} == {
+            key.path for key in kind.keys
         }
+    found = {leaf for leaf, _ in collector_settings._flatten(raw)}
+    assert found == {key.path for key in collector_settings.KEYS}
 
 
 @given(st.text(max_size=30) | st.integers() | st.none() | st.lists(st.integers()) | st.booleans() | st.floats())

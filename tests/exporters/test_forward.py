@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
+import zstandard
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
@@ -25,6 +26,7 @@ from hubscope.errors import ConfigError, RetryableError
 from hubscope.exporters.forward import MAX_REQUEST_BYTES, ForwardConfig, ForwardExporter, merged, transport
 from hubscope.exporters.forward_grpc import GrpcTransport
 from hubscope.exporters.forward_http import HttpTransport
+from hubscope.exporters.retry_after import of_http
 from hubscope.processors.batch import Batch
 
 
@@ -48,6 +50,13 @@ def span_names(bodies: list[bytes]) -> list[str]:
         for above in ExportTraceServiceRequest.FromString(body).resource_spans:
             found += [span.name for scope in above.scope_spans for span in scope.spans]
     return found
+
+
+UNPACK: dict[str | None, Callable[[bytes], bytes]] = {
+    "gzip": gzip.decompress,
+    "zstd": lambda body: zstandard.ZstdDecompressor().decompress(body),
+    None: lambda body: body,
+}
 
 
 class Destination:
@@ -76,7 +85,8 @@ def grpc_destination() -> Iterator[Destination]:
             answer = destination.next_answer()
             if isinstance(answer, tuple):
                 code, details = answer
-                context.set_trailing_metadata((("grpc-status-details-bin", details),) if details else ())
+                metadata = details if isinstance(details, dict) else {"grpc-status-details-bin": details}
+                context.set_trailing_metadata(tuple((k, v) for k, v in metadata.items() if v))
                 context.abort(code, "said no")
             destination.bodies.append((path, body))
             return bytes(answer)
@@ -109,7 +119,7 @@ def http_destination() -> Iterator[Destination]:
             answer = destination.next_answer()
             status, headers, data = answer if isinstance(answer, tuple) else (200, {}, answer)
             if status == 200:
-                destination.bodies.append((self.path, gzip.decompress(body)))
+                destination.bodies.append((self.path, UNPACK[self.headers["Content-Encoding"]](body)))
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
@@ -187,26 +197,51 @@ def test_partial_success_is_told_and_not_retried(destination: Destination, expor
     assert "too old" in exporter.last_refusal
 
 
-def test_http_says_when_to_come_again(http_destination: Destination) -> None:
-    """Retry-After becomes the error's time to wait."""
-    http_destination.answers = [(429, {"Retry-After": "7"}, b"")]
+@pytest.mark.parametrize(
+    ("header", "expected_s"),
+    [("7", 7.0), ("99999999999999", 300.0), ("-3", 0.0), ("soon", 0.0), ("", 0.0), (None, 0.0)],
+)
+def test_http_says_when_to_come_again(http_destination: Destination, header: str | None, expected_s: float) -> None:
+    """Retry-After becomes the error's time to wait, at most five minutes; what is no time is none."""
+    headers = {"Retry-After": header} if header is not None else {}
+    http_destination.answers = [(429, headers, b"")]
     exporter = ForwardExporter(ForwardConfig("there", http_destination.url))
     with pytest.raises(RetryableError) as caught:
         exporter.export(Batch(1, 1), [spans("a")])
-    assert caught.value.retry_after_s == 7.0
+    assert caught.value.retry_after_s == expected_s
     exporter.close()
 
 
-def test_grpc_exhaustion_is_retried_only_if_the_server_says_when(grpc_destination: Destination) -> None:
-    """RESOURCE_EXHAUSTED with RetryInfo is retryable, without it permanent."""
-    info, detail = RetryInfo(), AnyMessage()
-    info.retry_delay.FromMilliseconds(2500)
+def test_http_says_it_with_a_date() -> None:
+    """Retry-After's other form: a date, which is a delay from now; a past one is none."""
+    assert of_http("Sun, 06 Nov 1994 08:49:37 GMT", now_s=784111777.0 - 90) == 90.0
+    assert of_http("Sun, 06 Nov 1994 08:49:37 GMT") == 0.0
+
+
+def retry_info(seconds: float) -> RetryInfo:
+    info = RetryInfo()
+    info.retry_delay.FromMilliseconds(int(seconds * 1000))
+    return info
+
+
+def in_status(info: RetryInfo) -> bytes:
+    detail = AnyMessage()
     detail.Pack(info)
+    return bytes(Status(code=8, details=[detail]).SerializeToString())
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"grpc-status-details-bin": in_status(retry_info(2.5))},
+        {"google.rpc.retryinfo-bin": retry_info(2.5).SerializeToString()},
+        {"grpc-status-details-bin": b"\xff", "google.rpc.retryinfo-bin": retry_info(2.5).SerializeToString()},
+    ],
+)
+def test_grpc_says_when_to_come_again(grpc_destination: Destination, metadata: dict[str, bytes]) -> None:
+    """RetryInfo counts among the status's details and alone; RESOURCE_EXHAUSTED is retryable with it only."""
     exhausted = grpc.StatusCode.RESOURCE_EXHAUSTED
-    grpc_destination.answers = [
-        (exhausted, Status(code=8, details=[detail]).SerializeToString()),
-        (exhausted, None),
-    ]
+    grpc_destination.answers = [(exhausted, metadata), (exhausted, None)]
     exporter = ForwardExporter(ForwardConfig("there", grpc_destination.url))
     with pytest.raises(RetryableError) as caught:
         exporter.export(Batch(1, 1), [spans("a")])
@@ -214,6 +249,41 @@ def test_grpc_exhaustion_is_retried_only_if_the_server_says_when(grpc_destinatio
     exporter.export(Batch(1, 1), [spans("a")])
     assert exporter.dropped == 1
     exporter.close()
+
+
+def test_one_bad_request_takes_no_other_with_it(destination: Destination, exporter: ForwardExporter) -> None:
+    """Where a merged request is refused for its content, its parts are sent alone, and the guilty one is dropped."""
+    bad = (grpc.StatusCode.INVALID_ARGUMENT, None) if destination.url.startswith("grpc") else (400, {}, b"")
+    unavailable = (grpc.StatusCode.UNAVAILABLE, None) if destination.url.startswith("grpc") else (503, {}, b"")
+    destination.answers = [bad, b"", bad, unavailable, b"", b""]  # all; a, b, c; then, called again, c and d
+    records = [spans(name) for name in "abcd"]
+    with pytest.raises(RetryableError):
+        exporter.export(Batch(1, 1), records)
+    assert exporter.sent_of(1) == 2
+    exporter.export(Batch(1, 1), records)
+    assert span_names(destination.of("race")) == ["a", "c", "d"]
+    assert (exporter.sent, exporter.dropped, exporter.sent_of(1)) == (3, 1, 4)
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
+def test_http_compresses_as_told(http_destination: Destination, compression: str) -> None:
+    """The body arrives under the content coding that the settings name."""
+    exporter = ForwardExporter(ForwardConfig("there", http_destination.url, compression=compression))
+    exporter.export(Batch(1, 1), [spans("a")])
+    exporter.close()
+    assert http_destination.bodies == [("/v1/traces", spans("a").payload)]
+    assert http_destination.headers[0].get("Content-Encoding", "none") == compression
+
+
+def test_http_tells_the_status_message(http_destination: Destination) -> None:
+    """What a destination says of a refusal is told, as far as it is a google.rpc.Status."""
+    body = Status(message="no such tenant").SerializeToString()
+    http_destination.answers = [(403, {"Content-Type": "application/x-protobuf"}, body)]
+    exporter = ForwardExporter(ForwardConfig("there", http_destination.url))
+    exporter.export(Batch(1, 1), [spans("a"), spans("b")])
+    exporter.close()
+    assert exporter.dropped == 2
+    assert exporter.last_refusal.endswith("403 Forbidden: no such tenant")
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
@@ -240,8 +310,8 @@ def test_merging_stops_at_the_size_and_at_the_signal() -> None:
     large = Record(Signal.TRACES, b"\x0a\x00" * (MAX_REQUEST_BYTES // 2), 1)
     small = spans("a")
     found = list(merged([small, small, logs("x"), small, large, small]))
-    assert [(signal, count) for signal, _, count in found] == [(1, 2), (3, 1), (1, 1), (1, 1), (1, 1)]
-    assert found[0][1] == small.payload * 2
+    assert [(signal, len(parts)) for signal, parts in found] == [(1, 2), (3, 1), (1, 1), (1, 1), (1, 1)]
+    assert found[0][1] == [small.payload] * 2
     assert list(merged([])) == []
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -146,3 +146,58 @@ def test_prometheus_scrapes_the_collector(
             READY_DEADLINE_S,
             output.read_text,
         )
+
+
+def test_prometheus_keeps_kpis_and_their_exemplars(
+    tool: Callable[[str], str],
+    collector: Any,
+    free_port: Callable[[], int],
+    wait_until: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    """A real Prometheus scrapes /metrics/kpis: it answers a KPI, and the trace that a slow plugin call was of."""
+    request, now = ExportTraceServiceRequest(), time.time_ns()
+    above = request.resource_spans.add()
+    above.resource.attributes.add(key="service.name").value.string_value = "scraped"
+    found = above.scope_spans.add().spans
+    start = found.add(trace_id=b"\1" * 16, span_id=b"\1" * 8, name="hub.startup", start_time_unix_nano=now - 2 * 10**9)
+    for key, value in (("hub.startup.type", "cold"), ("hub.startup.end", "interactive")):
+        start.attributes.add(key=key).value.string_value = value
+    call = found.add(trace_id=b"\2" * 16, span_id=b"\3" * 8, name="plugin p r", start_time_unix_nano=now - 3 * 10**8)
+    call.attributes.add(key="hub.plugin.id").value.string_value = "p"
+    for span in found:
+        span.end_time_unix_nano = now
+    assert _post(f"{collector.http}/v1/traces", request.SerializeToString()) == 200
+
+    here = urlsplit(collector.telemetry).netloc
+    config, port, output = tmp_path / "prometheus.yml", free_port(), tmp_path / "prometheus.txt"
+    text = (REPOSITORY / "deploy" / "prometheus.yml").read_text().replace("hubscope:8888", here)
+    config.write_text(text.replace("interval: 15s", "interval: 1s").replace("_timeout: 10s", "_timeout: 1s"))
+
+    def asked(path: str, **parameters: Any) -> Any:
+        url = f"http://127.0.0.1:{port}/api/v1/{path}?{urlencode(parameters)}"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return json.load(answer)["data"]
+        except OSError:
+            return None
+
+    def kpi() -> Any:
+        answer = asked("query", query='hubscope_kpi{service="scraped",kpi="startup.cold",target="< 3",status="pass"}')
+        return answer and answer["result"] and float(answer["result"][0]["value"][1])
+
+    def exemplars() -> Any:
+        query = "hubscope_plugin_call_duration_seconds_bucket"
+        answer = asked("query_exemplars", query=query, start=now / 1e9 - 600, end=now / 1e9 + 600)
+        return [found["labels"] for series in answer or () for found in series["exemplars"]]
+
+    command = [tool("prometheus"), f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'tsdb'}"]
+    command += ["--enable-feature=exemplar-storage", f"--web.listen-address=127.0.0.1:{port}"]
+    with _running(output, *command):
+        value = wait_until(kpi, "the KPI is known", READY_DEADLINE_S, output.read_text)
+        assert value == pytest.approx(2.0, rel=0.05)
+        shown = wait_until(exemplars, "the exemplar is known", READY_DEADLINE_S, output.read_text)
+        assert shown == [{"trace_id": "02" * 16, "span_id": "03" * 8}]
+        quantile = "histogram_quantile(0.5, sum by (le) (hubscope_plugin_call_duration_seconds_bucket))"
+        answer = asked("query", query=quantile)
+        assert 0.25 <= float(answer["result"][0]["value"][1]) <= 0.5

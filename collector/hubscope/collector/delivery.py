@@ -1,4 +1,4 @@
-"""One thread for each exporter, so that a destination that is down delays nobody else."""
+"""One thread for each exporter, so that a destination that is down delays nobody else. Here the lake's."""
 
 from __future__ import annotations
 
@@ -6,19 +6,14 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final
 
 from hubscope.collector.log.cursors import Cursor
-from hubscope.collector.log.wal import Record, sealed_segments, segment_number
-from hubscope.collector.outgoing import Outgoing
-from hubscope.collector.segments import readable_records
-from hubscope.errors import HubscopeError, LakeError, PermanentError, RetryableError
+from hubscope.errors import HubscopeError, PermanentError, RetryableError
 from hubscope.exporters.base import Exporter
 from hubscope.exporters.disk import DiskFullError
-from hubscope.exporters.forward import ForwardExporter
 from hubscope.processors.batch import Batch
 
 MAX_WAIT_S: Final = 5.0  # between two tries: a destination that is back is found within this
@@ -29,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class Delivery(threading.Thread):
-    """What the two kinds below have in common: tries with growing pauses, the cursor, and what is told of it."""
+    """What all have in common: tries with growing pauses, the cursor, and what is told of it."""
 
     def __init__(self, exporter: Exporter, cursor: Cursor, stop: threading.Event, draining: threading.Event) -> None:
         super().__init__(name=f"exporter-{exporter.name}", daemon=True)
@@ -61,17 +56,17 @@ class Delivery(threading.Thread):
             self.crashed = error
             _log.exception("the exporter %s ended", self.exporter.name)
 
-    def _try(self, batch: Batch, records: Sequence[Record], give_up: Callable[[], bool]) -> bool:
-        """Whether the exporter has the segment. False: stopped, or `give_up` said so. PermanentError passes through."""
+    def _try(self, batch: Batch) -> bool:
+        """Whether the exporter has the segment. False: stopped. PermanentError passes through."""
         pause_s = 0.1
         while True:
             try:
-                self.exporter.export(batch, records)
+                self.exporter.export(batch, ())
             except RetryableError as error:
                 self._failed(error)
                 if isinstance(error, DiskFullError) and self._draining.is_set():
                     self._stopping.set()  # nothing can be drained: the log keeps it, and the stop need not wait
-                if self._pause(max(pause_s, error.retry_after_s), error) or give_up():
+                if self._pause(max(pause_s, error.retry_after_s), error):
                     return False
                 pause_s = min(pause_s * 2, MAX_WAIT_S)
                 continue
@@ -137,99 +132,13 @@ class LakeDelivery(Delivery):
     def _deliver(self, batch: Batch) -> bool:
         for _ in range(2):
             try:
-                return self._try(batch, (), lambda: False)
+                return self._try(batch)
             except PermanentError as error:  # the table is read anew for the second try
                 self._failed(error)
         rest = self._without_guilty(batch, self.last_error)
         try:
-            return self._try(rest, (), lambda: False)
+            return self._try(rest)
         except PermanentError as error:
             self._failed(error)
             empty = self._without_guilty(rest, self.last_error)  # the second time: everything is set aside
-            return self._try(empty, (), lambda: False)
-
-
-class ForwardDelivery(Delivery):
-    """Reads segments from the log by itself, behind the decoder, so that a slow destination holds no memory.
-
-    `processed()` is the last segment whose derived records are known. Where the destination is so far behind that its
-    segments take more than `max_backlog_bytes`, the oldest are passed over and counted.
-    """
-
-    def __init__(
-        self,
-        exporter: ForwardExporter,
-        cursor: Cursor,
-        stop: threading.Event,
-        wal_dir: Path,
-        state_dir: Path,
-        outgoing: Outgoing,
-        processed: Callable[[], int],
-        max_backlog_bytes: int,
-        draining: threading.Event,  # set: nothing more will be processed
-    ) -> None:
-        super().__init__(exporter, cursor, stop, draining)
-        self._forward = exporter
-        self._wal_dir = wal_dir
-        self._state_dir = state_dir
-        self._outgoing = outgoing
-        self._processed = processed
-        self._max_backlog_bytes = max_backlog_bytes
-        self._passed_over = 0
-
-    def status(self) -> dict[str, Any]:
-        return {
-            **super().status(),
-            "sent": self._forward.sent,
-            "dropped": self._forward.dropped + self._passed_over,
-            "rejected_items": self._forward.rejected_items,
-            "last_error": self.last_error or self._forward.last_refusal,
-        }
-
-    def run(self) -> None:
-        with self._noting_a_crash():
-            while not self._stopping.is_set():
-                draining = self._draining.is_set()
-                path = self._next()
-                if path is not None:
-                    self._pass_on(path)
-                elif draining:
-                    return
-                else:
-                    self._stopping.wait(0.05)
-
-    def _next(self) -> Path | None:
-        """The first segment that is processed and not here yet."""
-        limit = self._processed()
-        waiting = (p for p in sealed_segments(self._wal_dir) if self.cursor.segment < segment_number(p) <= limit)
-        return next(waiting, None)
-
-    def _pass_on(self, path: Path) -> None:
-        segment = segment_number(path)
-        arrived = readable_records(path, self._state_dir, segment)
-        try:
-            records = self._outgoing.records(segment, arrived)
-        except LakeError as error:  # better not sent than with what should be out of it
-            self._failed(error)
-            self._passed_over += len(arrived)
-            records = self._outgoing.derived(segment)
-        received_unix_nano = records[0].received_unix_nano if records else 0
-        if self._try(Batch(segment, received_unix_nano), records, self._too_far_behind):
-            self._advance(segment)
-        elif not self._stopping.is_set():
-            self._passed_over += len(records)
-            _log.warning(
-                "%s: %d requests of segment %d passed over: more than %d MiB wait for it",
-                self.exporter.name,
-                len(records),
-                segment,
-                self._max_backlog_bytes >> 20,
-            )
-            self._advance(segment)
-
-    def _too_far_behind(self) -> bool:
-        backlog_bytes = 0
-        for path in sealed_segments(self._wal_dir):
-            if segment_number(path) > self.cursor.segment and path.exists():
-                backlog_bytes += path.stat().st_size
-        return backlog_bytes > self._max_backlog_bytes
+            return self._try(empty)

@@ -74,12 +74,6 @@ def exposition(
             if _is_number(value):
                 full = f"hubscope_processor_{group}_{name}_total"
                 _family(lines, full, "counter", f"Counted by the processor {group}.", [({}, float(value))])
-    kpis = [
-        ({k: str(kpi.get(k) or "") for k in ("name", "service", "target", "status")}, float(kpi["value"]))
-        for kpi in worker.get("kpis", ())
-        if _is_number(kpi.get("value"))
-    ]
-    _family(lines, "hubscope_kpi", "gauge", "The last value of a KPI, in its own unit.", kpis)
     return "\n".join(lines) + "\n"
 
 
@@ -140,18 +134,27 @@ def _exporters(
         cursor = int(exporter.get("cursor", 0))
         ahead = [(size, age_s) for number, size, age_s in segments if number > cursor]
         label = {"exporter": name}
-        sizes.append((label, float(sum(size for size, _ in ahead))))
+        waiting = exporter.get("waiting_bytes")  # of one that takes rows: its own files, not the log's
+        sizes.append((label, float(sum(size for size, _ in ahead) if waiting is None else waiting)))
         ages.append((label, max((age_s for _, age_s in ahead), default=0.0)))
         behind.append((label, float(max(0, intake.writer.segment - 1 - cursor))))
-        bounds.append((label, float(settings.limits.log_size_bytes // (1 if name == "lake" else 2))))
+        bounds.append((label, float(exporter.get("bound_bytes") or settings.limits.log_size_bytes)))
     _family(lines, "otelcol_exporter_queue_size", "gauge", "Bytes of the log that an exporter has to take.", sizes)
     _family(lines, "otelcol_exporter_queue_capacity", "gauge", "Bytes that may wait for an exporter.", bounds)
     _family(lines, "hubscope_exporter_queue_segments", "gauge", "Segments an exporter has to take.", behind)
     _family(lines, "hubscope_exporter_queue_age_seconds", "gauge", "Age of the oldest of them.", ages)
+    dropped = [
+        ({"exporter": n, "reason": reason}, float(count))
+        for n, e in named
+        for reason, count in sorted((e.get("dropped_by_reason") or {"refused": e.get("dropped", 0)}).items())
+    ]
+    text = "Requests (rows, where an exporter takes rows) given up for good: refused, too old or too much waiting."
+    _family(lines, "hubscope_exporter_dropped_requests_total", "counter", text, dropped)
     for key, kind, metric, text in (
-        ("sent", "counter", "hubscope_exporter_sent_requests_total", "Requests handed on."),
+        ("sent", "counter", "hubscope_exporter_sent_requests_total", "Requests (or rows) handed on."),
         ("failed", "counter", "hubscope_exporter_failed_attempts_total", "Attempts that failed; they are repeated."),
-        ("dropped", "counter", "hubscope_exporter_dropped_requests_total", "Requests given up for good."),
+        ("rejected_items", "counter", "hubscope_exporter_rejected_items_total", "Refused by partial success."),
+        ("waiting_bytes", "gauge", "hubscope_exporter_waiting_bytes", "Of the files that wait for an exporter."),
         ("cursor", "gauge", "hubscope_exporter_cursor", "Number of the last segment an exporter has."),
     ):
         counts = [({"exporter": n}, float(e[key])) for n, e in named if _is_number(e.get(key))]
@@ -182,7 +185,7 @@ def _items(name: str, exporter: dict[str, Any], what: str, items: str, worker: d
     None where nobody counts them: a forwarded request is never decoded."""
     counted = exporter.get(f"{what}_items")
     if isinstance(counted, dict):
-        return float(counted.get(items, 0))
+        return int(counted.get(items, 0))
     if name != "lake":
         return None
     if what != "sent":
@@ -190,7 +193,7 @@ def _items(name: str, exporter: dict[str, Any], what: str, items: str, worker: d
     rows: dict[str, int] = worker.get("rows", {})
     # By their names: hubscope.lake_schema would load Arrow into the process that acknowledges.
     tables = {"spans": "otel_traces", "log_records": "otel_logs", "metric_points": "otel_metrics_"}
-    return float(sum(n for table, n in rows.items() if table.startswith(tables[items])))
+    return sum(n for table, n in rows.items() if table.startswith(tables[items]))
 
 
 def _processes(

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from hubscope.collector.log.wal import Record, Signal
 from hubscope.collector.otlp.attributes import Added
+from hubscope.collector.otlp.encode import encode_derived
+from hubscope.collector.otlp.encode_traces import encode_spans
 from hubscope.collector.otlp.enrich import with_resource_attributes
 from hubscope.collector.segments import ChangedLog, DerivedLog, SampledLog
 from hubscope.exporters.forward import ForwardConfig
+from hubscope.lake_schema import TRACES
+from hubscope.processors.batch import Batch
+
+_log = logging.getLogger(__name__)
 
 
 class Outgoing:
@@ -39,3 +46,18 @@ class Outgoing:
     def derived(self, segment: int) -> list[Record]:
         """What was derived alone."""
         return self._derived.records(segment)
+
+
+def encoded(batch: Batch) -> list[Record]:
+    """The derived rows as OTLP. Should they not go into it, they stand in the lake only, and the log says so."""
+    try:
+        return encode_derived(batch.derived, batch.received_unix_nano)
+    except Exception:  # noqa: BLE001 - what was derived must not stop what arrived
+        _log.exception("what was derived of segment %d cannot be forwarded", batch.segment)
+        return []
+
+
+def encoded_spans(batch: Batch) -> list[Record]:
+    """The spans that sampling let go, as OTLP."""
+    spans = batch.tables.get(TRACES)
+    return encode_spans(spans, batch.received_unix_nano) if spans is not None else []

@@ -1,4 +1,4 @@
-"""`/metrics` in Prometheus text and `/healthz` in JSON: what the front counts, and what the worker publishes.
+"""`/metrics` and `/metrics/kpis` for Prometheus, `/healthz` in JSON: what the front counts, what the worker publishes.
 
 Who may ask: where the collector has bearer tokens, `/metrics` and the whole of `/healthz` need one; without it
 `/healthz` still says `status` and `ready`, which is what a load balancer or a container's probe asks for. Neither ever
@@ -23,6 +23,7 @@ from hubscope.collector.receivers.grpc_receiver import is_authorized
 from hubscope.collector.receivers.http_receiver import Receive, Scope, Send
 from hubscope.collector.receivers.intake import Intake
 from hubscope.collector.receivers.memory import Memory
+from hubscope.collector.scrape import answer as scrape_answer
 
 WORKER_FRESH_S: Final = 5.0  # it publishes twice a second; a worker that writes a large batch may skip a few
 WORKER_DEAD_S: Final = (
@@ -49,7 +50,11 @@ class Telemetry:
         given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
         is_known = not tokens or is_authorized(given, tokens)
         more: list[tuple[bytes, bytes]] = []
-        code, content_type, body = 404, "text/plain; charset=utf-8", b"there are /metrics and /healthz here\n"
+        code, content_type, body = (
+            404,
+            "text/plain; charset=utf-8",
+            b"there are /metrics, /metrics/kpis and /healthz here\n",
+        )
         if scope["method"] not in ("GET", "HEAD"):
             code, body, more = 405, b"use GET\n", [(b"allow", b"GET, HEAD")]
         elif scope["path"] == "/healthz":
@@ -58,12 +63,27 @@ class Telemetry:
             body = json.dumps(health if is_known else {key: health[key] for key in BRIEF}).encode() + b"\n"
         elif not is_known:
             code, body, more = 401, b"a bearer token is needed\n", [(b"www-authenticate", b"Bearer")]
+        elif scope["path"] == "/metrics/kpis":
+            code, content_type, body, more = await self._kpis(scope)
         elif scope["path"] == "/metrics":
             code, content_type, body = 200, "text/plain; version=0.0.4; charset=utf-8", self.metrics().encode()
         length = (b"content-length", str(len(body)).encode())
         start = [(b"content-type", content_type.encode()), length, (b"cache-control", b"no-store"), *more]
         await send({"type": "http.response.start", "status": code, "headers": start})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+    async def _kpis(self, scope: Scope) -> tuple[int, str, bytes, list[tuple[bytes, bytes]]]:
+        """KPIs, violations and durations, which the worker wrote down."""
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        settings = self._live.settings
+        answer = await scrape_answer.kpis(
+            Path(settings.state_dir),
+            headers.get(b"accept", ""),
+            headers.get(b"accept-encoding", ""),
+            0.0 if time.time() - self._started_s < WORKER_DEAD_S else worker_status(settings)[1],
+            WORKER_DEAD_S,
+        )
+        return answer.code, answer.content_type, answer.body, list(answer.headers)
 
     def health(self) -> dict[str, Any]:
         """Whether requests are taken now, and how far everything is behind them.

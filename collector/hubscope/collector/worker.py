@@ -31,46 +31,36 @@ from pathlib import Path
 from queue import Full
 from typing import Any, Final
 
-from hubscope import semconv
 from hubscope.collector import logs
 from hubscope.collector.configuration.settings import CollectorSettings, from_json
 from hubscope.collector.deaths import Deaths
-from hubscope.collector.delivery import Delivery, ForwardDelivery, LakeDelivery
+from hubscope.collector.delivery import Delivery, LakeDelivery
+from hubscope.collector.destinations import Destinations
 from hubscope.collector.lock import hold
 from hubscope.collector.log import dead_letter
 from hubscope.collector.log.cursors import Cursor
 from hubscope.collector.log.durable import write_durably
 from hubscope.collector.log.wal import Following, Record, remove_segment, sealed_segments, segment_number
 from hubscope.collector.otlp.decode import mend_payload
-from hubscope.collector.otlp.encode import encode_derived
-from hubscope.collector.otlp.encode_traces import encode_spans
-from hubscope.collector.outgoing import Outgoing
+from hubscope.collector.outgoing import encoded_spans
 from hubscope.collector.private import keep_files_private
-from hubscope.collector.segments import (
-    ChangedLog,
-    DerivedLog,
-    SampledLog,
-    arrived,
-    batch_despite,
-    batch_of,
-    readable_records,
-)
+from hubscope.collector.scrape.kpi_page import KpiPage
+from hubscope.collector.segments import arrived, batch_despite, batch_of, readable_records
 from hubscope.collector.trial import guilty_records, sweep
 from hubscope.errors import EXIT_UNREADABLE, HubscopeError, RetryableError, status_of
-from hubscope.exporters.forward import ForwardConfig, ForwardExporter
 from hubscope.exporters.lake import COLLECTOR_APPLICATION, LakeExporter
-from hubscope.lake_schema import GAUGE, TRACES
+from hubscope.lake_schema import TRACES
 from hubscope.processors.batch import Batch
 from hubscope.processors.pipeline import chain
 from hubscope.processors.rules_file import load
 
 POLL_S: Final = 0.05
 PUBLISH_S: Final = 0.5
+KPI_LOOKS: Final = 4  # every 2 s: the largest page takes 40 ms, and nobody scrapes more often than once a second
 OLD_WORKER_S: Final = 10.0  # how long a worker that is ending may keep the state folder
 # A worker that died this often in one segment, whose requests all pass their trial, is not told apart from one that
 # somebody kills: after so many times the segment is set aside whole, so that the rest goes on.
 MAX_DEATHS: Final = 10
-MAX_KPIS: Final = 1000  # in worker.json
 
 _log = logging.getLogger("hubscope.worker")
 
@@ -92,23 +82,22 @@ class Worker:
         self.processed = self.lake_delivery.cursor.segment
         self.batches = 0
         self.processor_failures: Counter[str] = Counter()  # segments of which a processor derived nothing
-        self.kpis: dict[tuple[str, str], dict[str, Any]] = {}
+        self.kpi_page = KpiPage()
         self._chain = chain(
             load(settings.rules_path), self.state_dir, settings.processors, is_local=settings.has_only_local_senders
         )
-        self._derived = DerivedLog(self.state_dir)
-        self._changed = ChangedLog(self.state_dir)
-        self._sampled = SampledLog(self.state_dir)
         self._deaths = Deaths(self.state_dir / "attempts.json", self.lake_delivery.cursor.segment)
         self._following = Following(settings.wal_dir)
         self._oldest = 0  # segments below it are deleted
         self._guilty: dict[int, set[int]] = {}  # segment -> records set aside while it waits for the lake
         self._nothing_more = threading.Event()
-        self._forwards = [self._forward_delivery(forward) for forward in settings.forward]
+        self._destinations = Destinations(
+            settings, self._chain, writer_id(self.state_dir), lambda: self.processed, self.stop, self._nothing_more
+        )
 
     @property
     def deliveries(self) -> list[Delivery]:
-        return [self.lake_delivery, *self._forwards]
+        return [self.lake_delivery, *self._destinations.deliveries]
 
     def run(self) -> None:
         """Work until drained or stopped. Raises what ended an exporter's thread."""
@@ -147,24 +136,8 @@ class Worker:
             "processor_failures": dict(self.processor_failures),
             "processors": self._chain.counts(),
             "exporters": {d.exporter.name: d.status() for d in self.deliveries},
-            "kpis": list(self.kpis.values()),
+            "kpis": self.kpi_page.status(),
         }
-
-    def _forward_delivery(self, forward: ForwardConfig) -> ForwardDelivery:
-        cursor = Cursor(self.state_dir, forward.name)
-        if not cursor.exists:  # a new destination gets what comes from now on
-            cursor.advance(self.processed)
-        return ForwardDelivery(
-            ForwardExporter(forward),
-            cursor,
-            self.stop,
-            self.settings.wal_dir,
-            self.state_dir,
-            Outgoing(self.state_dir, forward, self._chain.added, self._chain.is_sampling),
-            lambda: self.processed,
-            self.settings.limits.log_size_bytes // 2,  # the other half stays for the lake
-            self._nothing_more,
-        )
 
     def _take(self, path: Path) -> None:
         segment = segment_number(path)
@@ -182,13 +155,10 @@ class Worker:
         for index, reason in guilty.items():
             dead_letter.set_aside(self.state_dir, segment, index, records[index], reason)
             _log.error("request %d of segment %d is now a dead letter: %s", index, segment, reason)
-        if self._forwards:
-            self._derived.keep(segment, _encoded(batch))
-            self._changed.keep(segment, records, self._changed_of(batch, records, guilty))
-            if self._chain.is_sampling and any(forward.sampled for forward in self.settings.forward):
-                self._sampled.keep(segment, _encoded_spans(batch))
+        if self._destinations.deliveries:
+            self._destinations.keep(batch, records, self._changed_of(batch, records, guilty))
         self._guilty[segment] = set(guilty)
-        self._note_kpis(batch)
+        self.kpi_page.note(batch)
         if self._hand_over(batch, len(records) - len(guilty)):
             self.processed = segment
             self.batches += 1
@@ -268,7 +238,7 @@ class Worker:
             tables = {name: rows for name, rows in tables.items() if name != TRACES}
             if spans is not None and rest:
                 tables[TRACES] = spans
-            for index, record in enumerate(_encoded_spans(batch) if not rest else (), start=len(records)):
+            for index, record in enumerate(encoded_spans(batch) if not rest else (), start=len(records)):
                 dead_letter.set_aside(self.state_dir, batch.segment, index, record, reason)
         return replace(batch, tables=tables, derived=batch.derived if rest else {})
 
@@ -286,7 +256,8 @@ class Worker:
 
     def _remove_finished(self) -> None:
         """Delete the segments that every exporter has."""
-        finished = min(delivery.cursor.segment for delivery in self.deliveries)
+        finished = self._destinations.finished(self.lake_delivery.cursor.segment)
+        self._destinations.forget(self.lake_delivery.cursor.segment)
         self._deaths.done(self.lake_delivery.cursor.segment)
         if self._oldest > finished:
             return
@@ -296,9 +267,6 @@ class Worker:
         for segment in range(self._oldest, finished + 1):
             remove_segment(self.settings.wal_dir / f"{segment:016d}.wal")
         self._oldest = max(self._oldest, finished + 1)
-        self._derived.forget_up_to(finished)
-        self._changed.forget_up_to(finished)
-        self._sampled.forget_up_to(finished)
         for segment in [s for s in self._guilty if s <= finished]:
             del self._guilty[segment]
 
@@ -326,38 +294,6 @@ class Worker:
         self._remove_finished()
         with contextlib.suppress(OSError):  # a full disk: what is begun is tried in a process of its own next time
             self._deaths.end()
-
-    def _note_kpis(self, batch: Batch) -> None:
-        rows = batch.derived.get(GAUGE)
-        for row in rows.select(["ServiceName", "MetricName", "Attributes", "Value"]).to_pylist() if rows else ():
-            if row["MetricName"] != semconv.METRIC_KPI:
-                continue
-            attributes = dict(row["Attributes"])
-            name = attributes.get(semconv.HUB_KPI_NAME, "")
-            key = (row["ServiceName"], name)
-            if key in self.kpis or len(self.kpis) < MAX_KPIS:
-                self.kpis[key] = {
-                    "name": name,
-                    "service": row["ServiceName"],
-                    "value": row["Value"],
-                    "target": attributes.get(semconv.HUB_KPI_TARGET),
-                    "status": attributes.get(semconv.HUB_KPI_STATUS, "unknown"),
-                }
-
-
-def _encoded(batch: Batch) -> list[Record]:
-    """The derived rows as OTLP. Should they not go into it, they stand in the lake only, and the log says so."""
-    try:
-        return encode_derived(batch.derived, batch.received_unix_nano)
-    except Exception:  # noqa: BLE001 - what was derived must not stop what arrived
-        _log.exception("what was derived of segment %d cannot be forwarded", batch.segment)
-        return []
-
-
-def _encoded_spans(batch: Batch) -> list[Record]:
-    """The spans that sampling let go, as OTLP."""
-    spans = batch.tables.get(TRACES)
-    return encode_spans(spans, batch.received_unix_nano) if spans is not None else []
 
 
 def writer_id(state_dir: Path) -> str:
@@ -398,12 +334,15 @@ def main(settings: CollectorSettings) -> int:
 def _publish(worker: Worker, ended: threading.Event) -> None:
     path = worker.state_dir / "worker.json"
     fresh = path.with_suffix(".new")
-    last = False
+    last, looks = False, 0
     while not last:
         last = ended.wait(PUBLISH_S)
         try:
             fresh.write_text(json.dumps(worker.status()), "utf-8")
             fresh.replace(path)
+            looks += 1
+            if last or looks % KPI_LOOKS == 0:
+                worker.kpi_page.write(worker.state_dir)
         except OSError as error:
             _log.warning("%s cannot be written: %s", path, error)
 

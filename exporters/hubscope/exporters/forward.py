@@ -9,11 +9,13 @@ Delivery is at least once: a crash in the middle of a segment sends a part of it
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 from urllib.parse import urlsplit
 
 from hubscope.errors import ConfigError, PermanentError
+from hubscope.exporters.base import Bound, RefusedDataError
+from hubscope.exporters.tls import Tls
 
 if TYPE_CHECKING:  # for the reason that base.py gives
     from hubscope.exporters.base import RecordLike
@@ -29,10 +31,13 @@ class ForwardConfig:
 
     name: str
     url: str
-    headers: tuple[tuple[str, str], ...] = ()
-    timeout_s: float = 10.0
+    headers: tuple[tuple[str, str], ...] = ()  # they may be secrets: no message and no metric holds them
+    timeout_s: float = 10.0  # from the request to the end of its answer
     sampled: bool = False  # only the spans that sampling keeps, when it decides; else every span as it comes
     enriched: bool = False  # with the resource attributes that the collector adds; else resources as they were sent
+    compression: str = "gzip"  # or none; over HTTP also zstd
+    tls: Tls = field(default_factory=Tls)
+    bound: Bound = field(default_factory=Bound)
 
 
 class Transport(Protocol):
@@ -47,6 +52,8 @@ class ForwardExporter:
 
     `sent` and `dropped` count requests as they were received: a merged one counts as what it was merged of.
     """
+
+    takes: Literal["records", "rows"] = "records"
 
     def __init__(self, config: ForwardConfig) -> None:
         self.name = config.name
@@ -67,43 +74,67 @@ class ForwardExporter:
         if batch.segment != self._segment:
             self._segment, self._done = batch.segment, 0
         position = 0
-        for signal, body, count in merged(records):
-            position += count
+        for signal, parts in merged(records):
+            position += len(parts)
             if position <= self._done:
                 continue
-            self._send(signal, body, count)
-            self._done = position
+            self._send(signal, parts[len(parts) - (position - self._done) :])
+
+    def sent_of(self, segment: int) -> int:
+        """How many requests of a segment are done with, where it is the one that `export` was last called with."""
+        return self._done if segment == self._segment else 0
 
     def close(self) -> None:
         self._transport.close()
 
-    def _send(self, signal: int, body: bytes, count: int) -> None:
+    def _send(self, signal: int, parts: Sequence[bytes]) -> None:
         try:
-            answer = self._transport.send(signal, body)
+            answer = self._transport.send(signal, b"".join(parts))
+        except RefusedDataError as error:
+            if len(parts) > 1:  # one of them may be guilty: each gets its own answer
+                for part in parts:
+                    self._send(signal, [part])
+                return
+            self._drop(1, error)
         except PermanentError as error:
-            self.dropped += count
-            self.last_refusal = error.message
-            return
-        self.sent += count
-        rejected, message = _partial_success(signal, answer)
-        if rejected:
-            self.rejected_items += rejected
-            self.last_refusal = f"{rejected} items refused: {message[:200]}"
+            self._drop(len(parts), error)
+        else:
+            self.sent += len(parts)
+            rejected, message = _partial_success(signal, answer)
+            if rejected:
+                self.rejected_items += rejected
+                self.last_refusal = f"{rejected} items refused: {message[:200]}"
+        self._done += len(parts)
+
+    def _drop(self, count: int, error: PermanentError) -> None:
+        self.dropped += count
+        self.last_refusal = error.message
 
 
-def merged(records: Sequence[RecordLike]) -> Iterator[tuple[int, bytes, int]]:
-    """(signal, body, how many records) in the records' order, merged while the signal stays and the size allows."""
+def merged(records: Sequence[RecordLike]) -> Iterator[tuple[int, list[bytes]]]:
+    """(signal, payloads to send as one) in the records' order, merged while the signal stays and the size allows."""
     parts: list[bytes] = []
     size_bytes = signal = 0
     for record in records:
         if parts and (record.signal != signal or size_bytes + len(record.payload) > MAX_REQUEST_BYTES):
-            yield signal, b"".join(parts), len(parts)
+            yield signal, parts
             parts, size_bytes = [], 0
         signal = int(record.signal)
         parts.append(record.payload)
         size_bytes += len(record.payload)
     if parts:
-        yield signal, b"".join(parts), len(parts)
+        yield signal, parts
+
+
+def is_grpc(url: str) -> bool:
+    """Whether the URL asks for gRPC."""
+    parts = urlsplit(url if "://" in url else f"grpc://{url}")
+    return parts.scheme.startswith("grpc") or (parts.port == 4317 and not parts.path.strip("/"))
+
+
+def is_encrypted(url: str) -> bool:
+    """Whether the URL asks for TLS."""
+    return urlsplit(url).scheme in ("https", "grpcs")
 
 
 def transport(config: ForwardConfig) -> Transport:
@@ -119,16 +150,16 @@ def transport(config: ForwardConfig) -> Transport:
             f"{config.name}: {config.url!r} is no OTLP destination",
             "give grpc://HOST:4317, http://HOST:4317 (gRPC) or http://HOST:4318 (HTTP)",
         )
-    secure = parts.scheme in ("https", "grpcs")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    if parts.scheme.startswith("grpc") or (port == 4317 and not parts.path.strip("/")):
+    tls = config.tls if is_encrypted(url) else None
+    if is_grpc(url):
         from hubscope.exporters.forward_grpc import GrpcTransport
 
-        return GrpcTransport(f"{host}:{port or 4317}", secure, config.headers, config.timeout_s)
+        return GrpcTransport(parts.hostname, port or 4317, tls, config.headers, config.timeout_s, config.compression)
     from hubscope.exporters.forward_http import HttpTransport
 
-    address = f"{host}:{port or (443 if secure else 80)}"
-    return HttpTransport(address, secure, parts.path.rstrip("/"), config.headers, config.timeout_s)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    address = f"{host}:{port or (443 if tls else 80)}"
+    return HttpTransport(address, tls, parts.path.rstrip("/"), config.headers, config.timeout_s, config.compression)
 
 
 def _partial_success(signal: int, answer: bytes) -> tuple[int, str]:

@@ -1,64 +1,107 @@
-"""OTLP/HTTP as a client: binary protobuf, gzip, one kept connection. Redirects are not followed."""
+"""OTLP/HTTP as a client: binary protobuf over one kept connection. Redirects are not followed."""
 
 from __future__ import annotations
 
 import gzip
 import http.client
-import ssl
+from collections.abc import Callable
 from typing import Final
 
+from google.protobuf.message import DecodeError
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # ships no types
+
 from hubscope.errors import PermanentError
-from hubscope.exporters.base import retryable
+from hubscope.exporters.base import RefusedDataError, retryable
+from hubscope.exporters.deadline import deadline
+from hubscope.exporters.retry_after import of_http
+from hubscope.exporters.tls import Tls, ssl_context
 
 _PATHS: Final = {1: "/v1/traces", 2: "/v1/metrics", 3: "/v1/logs"}
 _RETRYABLE: Final = frozenset({429, 502, 503, 504})  # OTLP 1.11, "Retryable Response Codes"
+# What every other request would get too: sending the parts of this one alone cannot help.
+_WHOLE: Final = frozenset({401, 403, 404, 405, 407, 415})
 _MAX_ANSWER_BYTES: Final = 1 << 20
-_HEADERS: Final = {"Content-Type": "application/x-protobuf", "Content-Encoding": "gzip", "User-Agent": "hubscope"}
+_HEADERS: Final = {"Content-Type": "application/x-protobuf", "User-Agent": "hubscope"}
 
 
 class HttpTransport:
-    """One connection to one destination; `path` stands before `/v1/…`."""
+    """One connection to one destination; `path` stands before `/v1/…`. `tls` None is plain text."""
 
     def __init__(
-        self, address: str, secure: bool, path: str, headers: tuple[tuple[str, str], ...], timeout_s: float
+        self,
+        address: str,
+        tls: Tls | None,
+        path: str,
+        headers: tuple[tuple[str, str], ...],
+        timeout_s: float,
+        compression: str,
     ) -> None:
         self._address = address
         self._path = path
-        self._headers = {**_HEADERS, **dict(headers)}
+        self._timeout_s = timeout_s
+        self._compressed = COMPRESSION[compression]
+        coding = {} if compression == "none" else {"Content-Encoding": compression}
+        self._headers = {**_HEADERS, **coding, **dict(headers)}
         self._connection: http.client.HTTPConnection
-        if secure:
-            context = ssl.create_default_context()
-            self._connection = http.client.HTTPSConnection(address, timeout=timeout_s, context=context)
+        if tls is not None:
+            self._connection = http.client.HTTPSConnection(address, timeout=timeout_s, context=ssl_context(tls))
         else:
             self._connection = http.client.HTTPConnection(address, timeout=timeout_s)
 
     def send(self, signal: int, body: bytes) -> bytes:
         path = self._path if self._path.endswith(_PATHS[signal]) else self._path + _PATHS[signal]
+        kept = self._connection.sock is not None
         try:
-            self._connection.request("POST", path, _compressed(body), self._headers)
-            response = self._connection.getresponse()
-            answer = response.read(_MAX_ANSWER_BYTES)
-            if not response.isclosed():
-                self._connection.close()
-        except (OSError, http.client.HTTPException) as error:
-            self._connection.close()  # the next request opens another
-            raise retryable(f"{self._address}: {error or type(error).__name__}") from error
+            if not kept:
+                self._connection.connect()
+            sockets = [self._connection.sock]
+            with deadline(self._timeout_s, lambda: sockets):
+                self._connection.request("POST", path, self._compressed(body), self._headers)
+                response = self._connection.getresponse()
+                answer = response.read(_MAX_ANSWER_BYTES)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            # ValueError: a chunk's size that is no number. The next request opens another connection.
+            self._connection.close()
+            raise retryable(f"{self._address}: {_text(error)}") from error
+        if not response.isclosed():
+            self._connection.close()  # it has more to say than anybody would read
         if 200 <= response.status < 300:
             return answer
-        message = f"{self._address}{path}: {response.status} {response.reason}"
+        message = f"{self._address}{path}: {response.status} {response.reason}{_reason(response, answer)}"
         if response.status in _RETRYABLE:
-            raise retryable(message, _seconds(response.headers.get("Retry-After")))
-        raise PermanentError(message, "the destination does not take this request")
+            raise retryable(message, of_http(response.headers.get("Retry-After")))
+        if response.status in _WHOLE or 300 <= response.status < 400:
+            raise PermanentError(message, "the destination does not take this signal from us")
+        raise RefusedDataError(message, "the destination does not take this request")
 
     def close(self) -> None:
         self._connection.close()
 
 
-def _compressed(body: bytes) -> bytes:
-    """Level 1: telemetry shrinks to a tenth at any level, and this one costs a fifth of the default's time."""
-    return gzip.compress(body, 1, mtime=0)
+def _zstd(body: bytes) -> bytes:
+    import zstandard
+
+    return zstandard.ZstdCompressor(level=1).compress(body)
 
 
-def _seconds(retry_after: str | None) -> float:
-    """Retry-After in seconds. A date, or nothing: 1 s; at most five minutes, whatever a server asks for."""
-    return min(float(retry_after), 300.0) if retry_after and retry_after.strip().isdigit() else 1.0
+COMPRESSION: Final[dict[str, Callable[[bytes], bytes]]] = {
+    # Level 1: telemetry shrinks to a tenth at any level, and this one costs a fifth of the default's time.
+    "gzip": lambda body: gzip.compress(body, 1, mtime=0),
+    "zstd": _zstd,
+    "none": lambda body: body,
+}
+
+
+def _text(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _reason(response: http.client.HTTPResponse, answer: bytes) -> str:
+    """The google.rpc.Status's message, where the answer is one; never more of what a server may echo."""
+    if not (response.headers.get("Content-Type") or "").startswith("application/x-protobuf"):
+        return ""
+    try:
+        message = str(Status.FromString(answer).message)
+    except DecodeError:
+        return ""
+    return f": {message[:200]}" if message else ""

@@ -13,9 +13,8 @@ from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-from hubscope.collector.configuration import values
+from hubscope.collector.configuration import destinations, values
 from hubscope.collector.configuration.addresses import DEFAULT_GRPC, DEFAULT_HTTP, DEFAULT_TELEMETRY, Address
 from hubscope.collector.configuration.config_file import read_config
 from hubscope.collector.configuration.contradictions import contradictions
@@ -23,6 +22,7 @@ from hubscope.collector.configuration.key import Key
 from hubscope.collector.configuration.processor_keys import PROCESSOR_KEYS, TABLES
 from hubscope.collector.configuration.values import MIB_BYTES
 from hubscope.errors import ConfigError
+from hubscope.exporters.clickhouse import ClickHouseConfig
 from hubscope.exporters.forward import ForwardConfig
 from hubscope.exporters.lake_policy import LakePolicy
 from hubscope.processors.options import (
@@ -76,6 +76,7 @@ class CollectorSettings:
     http: Address = DEFAULT_HTTP
     telemetry: Address = DEFAULT_TELEMETRY
     forward: tuple[ForwardConfig, ...] = ()
+    clickhouse: tuple[ClickHouseConfig, ...] = ()
     rules_path: str | None = None
     flush_interval_s: float = 0.5  # age at which a segment goes to the worker: one lake transaction each
     segment_size_bytes: int = 12 * MIB_BYTES  # or its size, whichever comes first
@@ -106,9 +107,8 @@ def from_json(text: str) -> CollectorSettings:
     raw = json.loads(Path(text[1:]).read_text("utf-8") if text.startswith("@") else text)
     for key in ("grpc", "http", "telemetry"):
         raw[key] = Address(*raw[key])
-    raw["forward"] = tuple(
-        ForwardConfig(**{**f, "headers": tuple((name, value) for name, value in f["headers"])}) for f in raw["forward"]
-    )
+    for kind in destinations.KINDS:
+        raw[kind.name] = tuple(destinations.from_plain(kind, config) for config in raw[kind.name])
     raw["limits"] = Limits(**raw["limits"])
     raw["keep"] = LakePolicy(**raw["keep"])
     lists = {key: tuple(value) for key, value in raw["security"].items() if isinstance(value, list)}
@@ -177,8 +177,6 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("shutdown.grace", values.duration, "stop_grace_s", "For the worker to empty the log at a stop."),
     *PROCESSOR_KEYS,
 )
-FORWARD: Final = "exporters.forward"  # a list of tables, or of URLs
-
 FLAGS: Final[Mapping[str, str]] = {
     "--lake": "lake",
     "--state": "state",
@@ -197,6 +195,7 @@ def load(
     *,
     config_path: str | None = None,
     forward: tuple[str, ...] = (),
+    clickhouse: tuple[str, ...] = (),
     default_lake: str | None = None,
     stop_without_leases: bool = False,
     environment: Mapping[str, str] = os.environ,
@@ -207,7 +206,7 @@ def load(
     """
     problems: list[str] = []
     raw = read_config(config_path, environment, problems) if config_path else {}
-    forward_raw = _take(raw, FORWARD)
+    given = {kind.name: _take(raw, f"exporters.{kind.name}") for kind in destinations.KINDS}
     found: dict[str, Any] = {}
     for path, value in _flatten(raw):
         key = next((k for k in KEYS if k.path == path), None)
@@ -219,14 +218,12 @@ def load(
         value = (flags or {}).get(flag)
         if value is not None:
             _read(next(k for k in KEYS if k.path == path), value, flag, found, problems)
-    destinations = [*_file_destinations(forward_raw, problems), *_flag_destinations(forward, problems)]
-    names = [d.name for d in destinations]
-    for name in sorted({n for n in names if names.count(n) > 1}):
-        problems.append(
-            f"{FORWARD}: the name {name!r} stands {names.count(name)} times; each destination needs its own"
-        )
-    settings = _build(found, tuple(destinations), default_lake, stop_without_leases, problems)
+    urls = {"forward": forward, "clickhouse": clickhouse}
+    for kind in destinations.KINDS:
+        found[kind.name] = destinations.read(kind, given[kind.name], urls[kind.name], problems)
+    settings = _build(found, default_lake, stop_without_leases, problems)
     problems.extend(contradictions(settings))
+    problems.extend(destinations.contradictions(settings))
     problems.extend(_rules(settings))
     if problems:
         raise ConfigError(
@@ -259,7 +256,6 @@ def _read(key: Key, value: Any, where: str, found: dict[str, Any], problems: lis
 
 def _build(
     found: dict[str, Any],
-    destinations: tuple[ForwardConfig, ...],
     default_lake: str | None,
     stop_without_leases: bool,
     problems: list[str],
@@ -288,7 +284,6 @@ def _build(
     security["bearer_tokens"] = (*security.get("bearer_tokens", ()), *security.pop("file_tokens", ()))
     return replace(
         CollectorSettings(lake=lake, state_dir=state_dir),
-        forward=destinations,
         stop_without_leases=stop_without_leases,
         limits=Limits(**nested["limits"]),
         security=Security(**security),
@@ -302,71 +297,6 @@ def _build(
         ),
         **plain,
     )
-
-
-def _file_destinations(raw: Any, problems: list[str]) -> list[ForwardConfig]:
-    if raw is None:
-        return []
-    if not isinstance(raw, list):
-        problems.append(f"{FORWARD}: must be a list of destinations, got {values.shown(raw)}")
-        return []
-    known = {
-        "name": values.text,
-        "url": values.otlp_url,
-        "headers": values.headers,
-        "timeout": values.positive_duration,
-        "sampled": values.boolean,
-        "enriched": values.boolean,
-    }
-    destinations: list[ForwardConfig] = []
-    for index, entry in enumerate(raw):
-        path = f"{FORWARD}[{index}]"
-        if isinstance(entry, str):
-            entry = {"url": entry}
-        if not isinstance(entry, dict):
-            problems.append(f"{path}: must be a URL or a table with url, got {values.shown(entry)}")
-            continue
-        read: dict[str, Any] = {}
-        for name, value in entry.items():
-            if name not in known:
-                near = get_close_matches(str(name), known, n=1, cutoff=0.5)
-                problems.append(f"{path}.{name}: there is no such key" + (f"; did you mean {near[0]}?" if near else ""))
-                continue
-            try:
-                read[name] = known[name](value)
-            except ValueError as error:
-                problems.append(f"{path}.{name}: {error}")
-        if "url" not in entry:
-            problems.append(f"{path}.url: must be given")
-        if "url" in read:
-            destinations.append(
-                ForwardConfig(
-                    name=read.get("name", destination_name(read["url"])),
-                    url=read["url"],
-                    headers=read.get("headers", ()),
-                    timeout_s=read.get("timeout", ForwardConfig.timeout_s),
-                    sampled=read.get("sampled", False),
-                    enriched=read.get("enriched", False),
-                )
-            )
-    return destinations
-
-
-def _flag_destinations(urls: tuple[str, ...], problems: list[str]) -> list[ForwardConfig]:
-    destinations: list[ForwardConfig] = []
-    for url in urls:
-        try:
-            destinations.append(ForwardConfig(destination_name(values.otlp_url(url)), url))
-        except ValueError as error:
-            problems.append(f"--forward: {error}")
-    return destinations
-
-
-def destination_name(url: str) -> str:
-    """The name of a destination that was given none: what its cursor, its metrics and its log lines are called."""
-    parts = urlsplit(url)
-    path = parts.path.strip("/").replace("/", "-")
-    return f"otlp-{parts.hostname}-{parts.port or 'default'}" + (f"-{path}" if path else "")
 
 
 def _flatten(raw: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -391,7 +321,7 @@ def _take(raw: dict[str, Any], path: str) -> Any:
 
 
 def _nearest(path: str) -> str:
-    known = [k.path for k in KEYS] + [FORWARD]
+    known = [k.path for k in KEYS] + [f"exporters.{kind.name}" for kind in destinations.KINDS]
     near = get_close_matches(path, known, n=1, cutoff=0.5) or [
         k for k in known if k.rpartition(".")[2] == path.rpartition(".")[2]
     ]

@@ -11,6 +11,7 @@ import math
 import os
 import re
 import socket
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -28,6 +29,12 @@ _SIZES: Final = {
 _DURATIONS_S: Final = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _NUMBER_AND_UNIT: Final = re.compile(r"\s*([+-]?\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
 
+# What HTTP and gRPC both take; gRPC raises on anything else with every request.
+_HEADER_NAME: Final = re.compile(r"[a-z0-9_.-]+")
+_HEADER_VALUE: Final = re.compile(r"[ -~]*")
+
+_ENGINE: Final = re.compile(r"[A-Za-z]*MergeTree(\([^()]*\))?")
+
 T = TypeVar("T")
 
 
@@ -41,7 +48,7 @@ def text(value: Any) -> str:
     """A text that is not empty."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"must be a text, got {shown(value)}")
-    return value
+    return str(value)
 
 
 def texts(value: Any) -> tuple[str, ...]:
@@ -193,6 +200,17 @@ def attributes(value: Any) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
+def one_of(*known: str) -> Callable[[Any], str]:
+    """A reader of one of these texts."""
+
+    def read(value: Any) -> str:
+        if value not in known:
+            raise ValueError(f"must be one of {', '.join(known)}, got {shown(value)}")
+        return str(value)
+
+    return read
+
+
 def address(value: Any) -> Address:
     """HOST:PORT; a host alone is refused, a port alone means loopback. IPv6 in brackets."""
     wanted = "must be HOST:PORT, such as 127.0.0.1:4317"
@@ -314,9 +332,13 @@ def headers(value: Any) -> tuple[tuple[str, str], ...]:
         raise ValueError(f"must be a table of names and texts, got {type(value).__name__}")
     pairs: list[tuple[str, str]] = []
     for name, content in value.items():
-        if not isinstance(content, str) or any(c in content or c in str(name) for c in "\r\n"):
-            raise ValueError(f"{name}: must be a text without line breaks")  # never quoted: it may be a secret
-        pairs.append((str(name).lower(), content))
+        if not isinstance(content, str) or not _HEADER_VALUE.fullmatch(content):
+            raise ValueError(
+                f"{name}: must be a text of printable ASCII on one line"
+            )  # never quoted: a secret, perhaps
+        if not _HEADER_NAME.fullmatch(str(name).lower()):
+            raise ValueError(f"{shown(name)} must be a header's name: letters, digits, '-', '_' and '.'")
+        pairs.append((str(name).lower(), str(content)))
     return tuple(pairs)
 
 
@@ -334,6 +356,35 @@ def otlp_url(value: Any) -> str:
         raise ValueError(f"{wanted}; gRPC needs a port, got {shown(value)}")
     if parts.username or parts.password:
         raise ValueError("must not hold a password; give it as a header")
+    return str(value)
+
+
+def http_url(value: Any) -> str:
+    """The URL of an HTTP interface."""
+    wanted = "must be a URL such as http://127.0.0.1:8123"
+    parts = urlsplit(text(value))
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{wanted}, got {shown(value)}")
+    if parts.username or parts.password or parts.query:
+        raise ValueError("must not hold a user, a password or settings; they have keys of their own")
+    try:
+        parts.port  # noqa: B018 - reading it is the check
+    except ValueError:
+        raise ValueError(f"the port must be 1 to 65535, got {shown(value)}") from None
+    return str(value)
+
+
+def secret(value: Any) -> str:
+    """A text that no error quotes."""
+    if not isinstance(value, str):
+        raise ValueError("must be a text")
+    return str(value)
+
+
+def engine(value: Any) -> str:
+    """A ClickHouse table engine with its parameters, as ClickHouse's SQL has it: it becomes a part of a statement."""
+    if not isinstance(value, str) or not _ENGINE.fullmatch(value):
+        raise ValueError(f"must be an engine such as MergeTree or ReplicatedMergeTree, got {shown(value)}")
     return str(value)
 
 

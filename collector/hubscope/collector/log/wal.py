@@ -36,6 +36,7 @@ SEAL_AGE_S: Final = (
 SEAL_SIZE_BYTES: Final = 16 * 1024 * 1024  # bounds the worker's memory: decoded, 16 MiB of spans is about 150 MiB
 
 LOOK_FOR_GAPS_S: Final = 1.0
+SUFFIX: Final = ".wal"
 PREVIOUS: Final = "previous"  # the segment sealed last, under a second name
 
 _fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
@@ -126,29 +127,31 @@ def segment_number(path: Path) -> int:
 
 def sealed_segments(directory: Path) -> list[Path]:
     """Every sealed segment, oldest first. Empty where there is no log yet."""
-    return _listed(directory, ".wal")
+    return _listed(directory, SUFFIX)
 
 
 class Following:
-    """The sealed segments after a number, found without listing the folder each time.
+    """The sealed segments, or other files of one a segment, after a number, found without listing the folder each time.
 
     With a destination down for three hours the folder holds 20,000 segments, and listing them takes 90 ms. Numbers
     grow by 1, so the next name is known; a gap, which a repaired log may have, is found by a look once a second.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, suffix: str = SUFFIX) -> None:
         self._directory = directory
+        self._suffix = suffix
         self._list_again_s = 0.0
 
     def next(self, after: int) -> Path | None:
         """The first sealed segment above `after`, or None where there is none yet."""
-        path = self._directory / f"{after + 1:016d}.wal"
+        path = self._directory / f"{after + 1:016d}{self._suffix}"
         if path.exists():
             return path
         if time.monotonic() < self._list_again_s:
             return None
         self._list_again_s = time.monotonic() + LOOK_FOR_GAPS_S
-        return next((found for found in sealed_segments(self._directory) if segment_number(found) > after), None)
+        listed = _listed(self._directory, self._suffix)
+        return next((found for found in listed if segment_number(found) > after), None)
 
 
 def open_segments(directory: Path) -> list[Path]:

@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     "May be repeated.",
 )
 @click.option(
+    "--clickhouse",
+    metavar="URL",
+    multiple=True,
+    help="Insert every row into this ClickHouse too, at the URL of its HTTP interface. May be repeated. "
+    "A user and a password go into the configuration file.",
+)
+@click.option(
     "--lake",
     envvar=LAKE_ENV,
     metavar="PATH",
@@ -58,6 +65,7 @@ def command(
     http: str | None,
     telemetry: str | None,
     forward: tuple[str, ...],
+    clickhouse: tuple[str, ...],
     lake: str | None,
     state: str | None,
     rules: str | None,
@@ -92,6 +100,7 @@ def command(
             flags,
             config_path=config,
             forward=forward,
+            clickhouse=clickhouse,
             default_lake=default_lake(),
             stop_without_leases=stop_without_leases,
         )
