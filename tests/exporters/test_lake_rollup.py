@@ -19,7 +19,7 @@ from hubscope.console.main import main
 from hubscope.exporters import lake_merge
 from hubscope.exporters.lake import LakeExporter
 from hubscope.lake_schema import ROLLUP, TRACES
-from hubscope.processors.pipeline import processors
+from hubscope.processors.pipeline import chain
 from hubscope.processors.rules_file import load
 
 FIRST = 20_000
@@ -41,7 +41,7 @@ def segment(number: int, chance: random.Random, day_ns: int) -> Any:
         span.end_time_unix_nano = start_ns + int(chance.lognormvariate(15, 1))
         span.status.code = 2 if chance.random() < 0.1 else 0
     record = Record(Signal.TRACES, request.SerializeToString(), (FIRST + 2) * day_ns)
-    return batch_of(number + 1, [record], processors(load(None), None))
+    return batch_of(number + 1, [record], chain(load(None), None))
 
 
 @pytest.fixture(scope="module")
