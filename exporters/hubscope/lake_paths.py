@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -10,10 +12,11 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from hubscope.lake_schema import PARTITION
+from hubscope.lake_schema import PARTITION, SCHEMAS
 
 # What a cold file's name begins with; others begin with `part-`.
 COLD: Final = "cold-"
+_LAYOUT: Final = re.compile(r"[a-z]+-([0-9a-f]{8})-")
 
 
 class DataFile(NamedTuple):
@@ -29,6 +32,22 @@ class DataFile(NamedTuple):
     @property
     def is_cold(self) -> bool:
         return self.path.rpartition("/")[2].startswith(COLD)
+
+    @property
+    def layout(self) -> str:
+        """What `layout_of` gave for its columns; '' where its name does not say, as of older versions' files."""
+        found = _LAYOUT.match(self.path.rpartition("/")[2])
+        return found[1] if found else ""
+
+
+def layout_of(name: str, columns: Iterable[str]) -> str:
+    """A mark of a file's columns, in their order, which stands in its name: readers then open one file to know all.
+
+    Opening each of 300 to compare them took DuckDB 180 ms, at every query anew.
+    """
+    types = {field.name: str(field.type) for field in SCHEMAS[name]}
+    text = "\n".join(f"{column} {types.get(column, '?')}" for column in columns)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def files_of(table: DeltaTable) -> list[DataFile]:

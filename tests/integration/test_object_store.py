@@ -174,10 +174,11 @@ from test_object_store import FIRST, request
 from hubscope.collector.log.wal import Record, Signal
 from hubscope.collector.segments import batch_of
 from hubscope.exporters.lake import LakeExporter
+from hubscope.processors.pipeline import Chain
 exporter = LakeExporter(sys.argv[2], f"writer {sys.argv[3]}", upkeep=False)
 for segment in range(60):
     first = (int(sys.argv[3]) * 60 + segment) * 5
-    exporter.export(batch_of(segment + 1, [Record(Signal.TRACES, request(first, 5), 1)], ()))
+    exporter.export(batch_of(segment + 1, [Record(Signal.TRACES, request(first, 5), 1)], Chain((), (), ())))
 """
 
 
@@ -203,12 +204,13 @@ def test_a_bucket_has_tiers_retention_and_vacuum(bucket: str, tmp_path: Path) ->
     from hubscope.collector.log.wal import Record, Signal
     from hubscope.collector.segments import batch_of
     from hubscope.exporters.lake import LakeExporter
+    from hubscope.processors.pipeline import Chain
 
     lake, cold = f"{bucket}/lakes/three", f"{bucket}/cold"
     exporter = LakeExporter(lake, upkeep=False)
     for segment in range(40):
         record = Record(Signal.TRACES, request(segment * 5, 5, FIRST + segment % 2), 1)
-        exporter.export(batch_of(segment + 1, [record], ()))
+        exporter.export(batch_of(segment + 1, [record], Chain((), (), ())))
     upkeep = Upkeep(lake, {}, None, lambda: (FIRST + 2.5) * 86_400)
     upkeep._policy = LakePolicy(cold_after_s=86_400, cold_url=cold, reader_grace_s=0.0)
     upkeep.keep()
@@ -234,11 +236,14 @@ def test_a_local_lake_has_its_cold_days_in_a_bucket(bucket: str, tmp_path: Path)
     from hubscope.collector.log.wal import Record, Signal
     from hubscope.collector.segments import batch_of
     from hubscope.exporters.lake import LakeExporter
+    from hubscope.processors.pipeline import Chain
 
     lake = str(tmp_path / "lake")
     exporter = LakeExporter(lake, upkeep=False)
     for segment, day in enumerate((FIRST, FIRST + 1)):
-        exporter.export(batch_of(segment + 1, [Record(Signal.TRACES, request(segment * 5, 5, day), 1)], ()))
+        exporter.export(
+            batch_of(segment + 1, [Record(Signal.TRACES, request(segment * 5, 5, day), 1)], Chain((), (), ()))
+        )
     upkeep = Upkeep(lake, {}, None, lambda: (FIRST + 2.5) * 86_400)
     upkeep._policy = LakePolicy(cold_after_s=86_400, cold_url=f"{bucket}/cold", min_free_disk_bytes=0)
     upkeep.keep()

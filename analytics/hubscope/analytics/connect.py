@@ -131,7 +131,8 @@ def _connect(
     _mount(connection, location, {place: size for found in places.values() for place, size in found.items()})
     for name, found in places.items():
         try:
-            _create_view(connection, name, list(found))
+            layouts = {file.layout for file in files.get(name, ())}
+            _create_view(connection, name, list(found), alike=len(layouts) == 1 and "" not in layouts)
         except duckdb.Error as error:
             raise LakeError(
                 f"table {name} of the lake at {location} cannot be read: {_first_line(error)}",
@@ -201,7 +202,8 @@ def _mount(connection: duckdb.DuckDBPyConnection, location: str, sizes: Mapping[
     connection.execute(f"SET VARIABLE hubscope_folders = CAST([{literal}] AS VARCHAR[])")
 
 
-def _create_view(connection: duckdb.DuckDBPyConnection, name: str, places: Sequence[str]) -> None:
+def _create_view(connection: duckdb.DuckDBPyConnection, name: str, places: Sequence[str], *, alike: bool) -> None:
+    """`alike`: the files have the same columns, so that DuckDB looks at the first to know them, and not at each."""
     schema: Any = SCHEMAS[name]
     empty = f"empty_{name}"
     connection.register(empty, schema.empty_table())
@@ -211,7 +213,7 @@ def _create_view(connection: duckdb.DuckDBPyConnection, name: str, places: Seque
     # Paths come from the lake's own log; DDL takes no bound values, so they are quoted as SQL literals.
     files = ", ".join("'" + place.replace("'", "''") + "'" for place in places)
     hive = f", hive_partitioning = true, hive_types = {{'{PARTITION}': DATE}}" if f"/{PARTITION}=" in places[0] else ""
-    source = f"read_parquet([{files}], union_by_name = true{hive})"
+    source = f"read_parquet([{files}], union_by_name = {str(not alike).lower()}{hive})"
     present = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
     types = {row[0]: row[1] for row in connection.execute(f"DESCRIBE {empty}").fetchall()}
     # A lake written before a column existed reads as NULL there.

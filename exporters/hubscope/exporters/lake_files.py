@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import AddAction
 
-from hubscope.lake_paths import is_elsewhere, local_path, local_root, split
+from hubscope.lake_paths import is_elsewhere, layout_of, local_path, local_root, split
 from hubscope.lake_schema import PARTITION, SCHEMAS
 
 # DuckDB reads a row group a thread, 60 vectors of 2,048 rows being what it writes itself; 40 MB of spans in memory.
@@ -205,20 +205,19 @@ def write_file(
     `folder` is where a file goes that does not stand in the table's own. `data_change` False says that the rows stood
     in the table before, in other files.
     """
-    path = f"{PARTITION}={day}/{prefix}{uuid.uuid4().hex}.zstd.parquet"
+    remaining = iter(parts)
+    first = next(remaining)
+    path = f"{PARTITION}={day}/{prefix}{layout_of(name, first.column_names)}-{uuid.uuid4().hex}.zstd.parquet"
     path = f"{folder}/{path}" if folder else path
     statistics = _Statistics()
-    with storage.writing(path) as file:
-        writer: pq.ParquetWriter | None = None
-        try:
-            for part in parts:
-                if writer is None:
-                    writer = pq.ParquetWriter(file, part.schema, **_layout(name, part, compression_level))
-                writer.write_table(part, row_group_size=ROW_GROUP_ROWS)
-                statistics.add(part)
-        finally:
-            if writer is not None:
-                writer.close()
+    layout = _layout(name, first, compression_level)
+    with storage.writing(path) as file, pq.ParquetWriter(file, first.schema, **layout) as writer:
+        part = first
+        del first  # a merge's parts are large: only the one that is written is held
+        while part is not None:
+            writer.write_table(part, row_group_size=ROW_GROUP_ROWS)
+            statistics.add(part)
+            part = next(remaining, None)
     return AddAction(
         path=path,
         size=storage.size_bytes(path),
