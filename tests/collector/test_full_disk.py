@@ -275,6 +275,10 @@ def test_a_disk_that_fills_in_the_middle_of_a_commit(
     assert not (tmp_path / "state" / "dead-letter").exists()
 
 
+def data_files(lake: Path) -> int:
+    return sum(1 for _ in lake.glob(f"{TRACES}/Date=*/*.parquet"))
+
+
 @pytest.mark.integration
 def test_a_disk_that_fills_and_empties_at_any_moment(
     disk: Disk, tmp_path: Path, new_collector: Callable[..., Any]
@@ -289,7 +293,10 @@ def test_a_disk_that_fills_and_empties_at_any_moment(
     while time.monotonic() < end_s:
         assert sender.send().status_code == 200
         disk.make_room()
-        time.sleep(chance.uniform(0.0, 0.2))  # a part of a commit, or some commits
+        before, look_until_s = data_files(lake), time.monotonic() + 5.0
+        while data_files(lake) == before and time.monotonic() < look_until_s:
+            time.sleep(0.001)
+        time.sleep(chance.uniform(0.0, 0.02))  # a part of the commit that has begun
         disk.leave(chance.choice((0, 4096, 8192, 16_384, 65_536)))
     disk.make_room()
     collector.wait_for(lambda: all_there(lake, sender), "everything acknowledged is in the lake, once", 60.0)
