@@ -74,6 +74,27 @@ def one_query(ms: float, root_ms: float) -> Describe:
     return describe
 
 
+def start_query(ms: float, *, in_phase: bool = False, end: str = "exit") -> Describe:
+    """A start of 5.6 s that waits for one statement, inside a phase or in none."""
+
+    def describe(lake: Any, run: Any, chance: random.Random) -> None:
+        text = lake.query("SELECT * FROM m WHERE a = ?", ms)
+        inside = lake.phase("load", ms + 10, text) if in_phase else text
+        run.trace(lake.startup(5600, inside, end=end))
+
+    return describe
+
+
+def start_upsert(ms: float, start_ms: float, end: str = "exit") -> Describe:
+    """A start that fills a vector index."""
+
+    def describe(lake: Any, run: Any, chance: random.Random) -> None:
+        attributes = {"db.system.name": "usearch", "db.operation.name": "upsert", "db.collection.name": "v"}
+        run.trace(lake.startup(start_ms, lake.span("upsert v", ms, attributes=attributes), end=end))
+
+    return describe
+
+
 def vector(ms: float) -> Describe:
     def describe(lake: Any, run: Any, chance: random.Random) -> None:
         run.trace(lake.span("task find", ms + 5, lake.search("notes", ms, size=50_000)))
@@ -162,6 +183,9 @@ CASES: list[tuple[str, Describe, Describe]] = [
     ("n_plus_one", loop(2, 5, 11), loop(5, 1, 19)),
     ("slow_query", one_query(120, 150), one_query(90, 95)),
     ("slow_query", one_query(80, 150), one_query(40, 150)),
+    ("slow_query", start_query(4400), start_query(90)),
+    ("slow_phase", start_upsert(47_000, 55_000), start_upsert(10_000, 55_000)),
+    ("slow_phase", start_upsert(2_000, 3_100, "interactive"), start_upsert(2_000, 2_900, "interactive")),
     ("slow_vector_search", vector(60), vector(45)),
     ("slow_phase", start(4000, 1500, 0), start(2900, 1500, 0)),
     ("slow_imports", start(1500, 900, 800), start(1500, 900, 90)),
@@ -209,6 +233,14 @@ def test_detectors_fire_and_just_miss(detector: str, fires: Describe, misses: De
         made = found(checked(lake.write()))
         # A plugin that stays within its 30 s is rightly called overhead then.
         assert made == {detector} if fired else made <= {"plugin_overhead"} - {detector}
+
+
+def test_a_phase_that_is_a_finding_tells_of_its_query(new_lake: Any) -> None:
+    """A query in a slow phase is named once, by the phase; in a phase that is no finding it is named itself."""
+    for ms, expected in ((4400, {"slow_phase"}), (200, {"slow_query"})):
+        lake = new_lake()
+        start_query(ms, in_phase=True, end="interactive")(lake, lake.run(), random.Random(1))
+        assert found(checked(lake.write())) == expected
 
 
 def test_the_schemas_are_schemas() -> None:

@@ -76,7 +76,7 @@ def _finding(scope: Scope, key: tuple[str, ...], group: list[Row], roots: dict[s
             f"{operation} runs {shape!r} {each:.0f} times in a row{after}, once an item, "
             f"{_each_time(group)} each time it does{part}: {_way_out(shape)}."
         ),
-        impact=impact(scope, lost_s, share, _kpi(scope, operation) if share is not None else None),
+        impact=impact(scope, lost_s, share, awaited_kpi(scope, operation) if share is not None else None),
         evidence=(_evidence(scope, example),),
         version=scope.name or None,
         facts={
@@ -109,7 +109,7 @@ def _way_out(shape: str) -> str:
     return "fetch all items in one query"
 
 
-def _kpi(scope: Scope, operation: str) -> str | None:
+def awaited_kpi(scope: Scope, operation: str) -> str | None:
     """What a user waits for meanwhile; a job that only ever starts and ends has no such KPI."""
     if operation != "hub.startup":
         return "runtime.response_time"
