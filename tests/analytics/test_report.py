@@ -527,6 +527,17 @@ def test_an_index_is_timed_on_a_copy(lake: Any, tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize(("system", "said"), [("sqlite", True), ("postgresql", False)])
+def test_a_slow_query_tells_how_to_get_a_prediction(system: str, said: bool, lake: Any) -> None:
+    """Where a database would let an index be tried, the finding itself says so; where it would not, it does not."""
+    slow = lake.query("SELECT id FROM m WHERE owner = ?", 120, "m")
+    slow.attributes["db.system.name"] = system
+    lake.run().trace(lake.span("task browse", 150, slow))
+    made = checked(lake.write())
+    for page in (text.render(made), markdown.render(made)):
+        assert ("give --database FILE and an index is tried on a copy" in " ".join(page.split())) is said
+
+
 def test_a_batch_is_measured_or_not_predicted(lake: Any, tmp_path: Path) -> None:
     """Queries of one row each tell nothing about a batch; with the database it is measured, without it not made."""
     text = "SELECT body FROM m WHERE id = ?"
