@@ -36,6 +36,16 @@ def test_an_interval_of_a_share_stays_a_share(lake: Any) -> None:
     assert found["ux.satisfaction"].high == 1.0
 
 
+@pytest.mark.parametrize(("ms", "own_ms", "status"), [(1593, 650, "unknown"), (1593, 550, "fail"), (900, 650, "pass")])
+def test_our_own_set_up_fails_no_start(ms: float, own_ms: float, status: str, lake: Any) -> None:
+    """A start that misses its target by hubscope's own set-up alone is unknown, and says so; by more, it fails."""
+    lake.run().trace(lake.startup(ms, lake.phase("instrumentation", own_ms), type="warm"))
+    (kpi,) = [kpi for kpi in report(lake.write()).summary.kpis if kpi.name == "startup.warm"]
+    assert kpi.status == status
+    own = "650 ms of it are hubscope's own set-up; without it about 943 ms"
+    assert (kpi.reason == own) is (status == "unknown")
+
+
 def both(lake: Any, run: Any, rules: Rules) -> tuple[dict[str, float], dict[str, float | None]]:
     """Each KPI by the collector's processor, and by the report, of the rows described so far."""
     tables = {name: pa.Table.from_pylist(lake.rows[name], schema=SCHEMAS[name]) for name in (TRACES, SUM)}

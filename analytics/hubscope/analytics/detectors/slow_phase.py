@@ -1,13 +1,19 @@
-"""Slow start-up phases: a quarter or more of a start that misses its target, unless imports explain the phase."""
+"""Slow start-up phases: a quarter or more of a start that misses its target, unless imports explain the phase.
+
+The same goes for what stands in a start outside every phase (a vector index that is filled, say): a program that marks
+no phases, and one that only starts and ends, is told what it waits for. Queries there are slow_query's.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from hubscope.analytics.findings import (
     EXPLAINED,
     PHASE_SHARE,
     Outcome,
+    counted,
     duration,
     fingerprint,
     grouped,
@@ -30,7 +36,7 @@ TARGETS_S: Final = {"cold": ("startup.cold", 3.0), "warm": ("startup.warm", 1.0)
 
 
 def detect(scope: Scope) -> Outcome:
-    findings, fine = [], []
+    findings, fine = list(_parts(scope)), []
     for (kind,), starts in grouped(scope.rows("startup"), "type").items():
         starts = [row for row in starts if row["ended_by"] != "exit"]
         if not starts:
@@ -49,6 +55,47 @@ def detect(scope: Scope) -> Outcome:
             if phase_s >= PHASE_SHARE * took_s and _imports_s(scope, group) < EXPLAINED * total(group, "sum_s"):
                 findings.append(_finding(scope, kind, phase, group, phase_s, took_s, target_s, name))
     return Outcome(tuple(findings), tuple(fine))
+
+
+def found_phases(scope: Scope) -> frozenset[str]:
+    """The phases that are findings: what stands inside one of them is said with it."""
+    return frozenset(str(finding.facts["phase"]) for finding in detect(scope).findings if "phase" in finding.facts)
+
+
+def covered(row: Row, phases: frozenset[str]) -> bool:
+    """Whether a row of `startup_parts` lies inside one of these phases."""
+    return not phases.isdisjoint(row["phases"].split("\n"))
+
+
+def _parts(scope: Scope) -> Iterator[Bottleneck]:
+    """What takes a quarter of a start that misses its target, and stands outside every phase."""
+    parts = [row for row in scope.rows("startup_parts") if row["direct"] and not row["shape"] and not row["phases"]]
+    for (kind, ended_by), starts in grouped(scope.rows("startup"), "type", "ended_by").items():
+        kpi, plan_s = TARGETS_S.get(kind, TARGETS_S["cold"])
+        target_s, took_s = kpi_limit(scope, kpi, plan_s), typical(starts, "duration_s")
+        if took_s < target_s:
+            continue
+        runs = {row["run"] for row in starts}
+        for (name,), group in grouped([row for row in parts if row["run"] in runs], "name").items():
+            part_s, example = typical(group, "sum_s"), worst(group, "sum_s")
+            if part_s < PHASE_SHARE * took_s:
+                continue
+            share, is_job = min(part_s / took_s, 1.0), ended_by == "exit"
+            times = f" ({counted(example['n'], 'call')})" if example["n"] > 1 else ""
+            of = f"a run of {duration(took_s)}" if is_job else f"a {kind} start of {duration(took_s)}"
+            advice = "" if is_job else f" (target {duration(target_s)}): do less of it, or move it behind interactive"
+            yield Bottleneck(
+                fingerprint=fingerprint(NAME, scope.service, "", name),
+                detector=NAME,
+                severity=severity_by_share(share),
+                service=scope.service,
+                operation="hub.startup",
+                sentence=f"{name!r}, outside every start-up phase, takes {duration(part_s)}{times} of {of}{advice}.",
+                impact=impact(scope, total(group, "sum_s"), share, None if is_job else kpi),
+                evidence=one_span(example["worst_trace"], example["worst_span"]),
+                version=scope.name or None,
+                facts={"part": name, "part_s": part_s, "startup_s": took_s, "target_s": target_s, "type": kind},
+            )
 
 
 def _imports_s(scope: Scope, phase: list[Row]) -> float:

@@ -1,15 +1,17 @@
 """Slow queries: over the plan's target for a query, or half of an operation that misses the target for a response and
 slow for the rows it hands over.
 
-A shape that is slow only because it is repeated is the N+1 detector's.
+A shape that is slow only because it is repeated is the N+1 detector's. A start's statement is one like any other,
+unless a finding of slow_phase tells of the phase it stands in.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from hubscope.analytics.detectors import n_plus_one
+from hubscope.analytics.detectors import n_plus_one, slow_phase
 from hubscope.analytics.findings import (
+    EXPLAINED,
     SLOW_QUERY_FLOOR_S,
     SLOW_QUERY_SHARE,
     Outcome,
@@ -45,14 +47,15 @@ def detect(scope: Scope) -> Outcome:
         for (operation,), group in grouped(scope.rows("root_operations"), "operation").items()
         if typical(group, "p95_s") >= response_s
     }
+    told = _told_by_phases(scope)
     findings = []
     slowest = 0.0
     for (operation, shape), group in grouped(rows, "operation", "shape").items():
         p95_s, median_s = typical(group, "p95_s"), typical(group, "median_s")
         share = min(total(group, "sum_s") / roots[operation], 1.0) if roots.get(operation) else 0.0
-        # A query that hands over many rows may take its time; a start's statements are its phases' finding.
-        if operation == "hub.startup" or p95_s < SLOW_QUERY_FLOOR_S:
+        if p95_s < SLOW_QUERY_FLOOR_S or (operation == "hub.startup" and shape in told):
             continue
+        # A query that hands over many rows may take its time.
         over = p95_s >= target_s and (median_s >= target_s or _wasteful(scope, shape, median_s))
         over = over and not ((operation, shape) in repeated and median_s < target_s)
         dominant = (
@@ -68,6 +71,19 @@ def detect(scope: Scope) -> Outcome:
             slowest = max(slowest, p95_s)
     fine = Checked("queries", f"the slowest other shape has a p95 of {duration(slowest)}, target {duration(target_s)}")
     return Outcome(tuple(findings), (fine,) if slowest else ())
+
+
+def _told_by_phases(scope: Scope) -> set[str]:
+    """Shapes of which at least half the time in a start lies inside phases that are findings themselves."""
+    phases = slow_phase.found_phases(scope)
+    if not phases:
+        return set()
+    return {
+        shape
+        for (shape,), group in grouped(scope.rows("startup_parts"), "shape").items()
+        if total([row for row in group if slow_phase.covered(row, phases)], "sum_s")
+        >= EXPLAINED * total(group, "sum_s")
+    }
 
 
 def _finding(
@@ -93,7 +109,7 @@ def _finding(
             scope,
             spent_s - (count * target_s if over and median_s > target_s else 0.0),
             share if operation else None,
-            "runtime.response_time" if operation else None,
+            n_plus_one.awaited_kpi(scope, operation) if operation else None,
         ),
         evidence=one_span(example["worst_trace"], example["worst_span"]),
         version=scope.name or None,

@@ -17,7 +17,7 @@ from hubscope.analytics.traces import build_trace
 
 def recommend(case: Case) -> Advice:
     searches = [_search(case, finding) for finding in case.of("slow_vector_search")]
-    phases = [_phase(case, finding) for finding in case.of("slow_phase")]
+    phases = [_phase(case, finding) for finding in case.of("slow_phase") if "phase" in finding.facts]
     return together([*searches, *phases])
 
 

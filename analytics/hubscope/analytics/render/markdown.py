@@ -83,7 +83,9 @@ def _items(report: Report, top: int) -> str:
         advice = item.recommendation
         findings = [f"{_text(finding.sentence)}" for finding in item.findings]
         if advice is None:
-            rest = "A later version no longer shows it." if item.is_resolved else _NOT_PREDICTED
+            way = outline.way_to_predict(report, item.findings[0])
+            unknown = f"{_NOT_PREDICTED[:-1]}: {way}." if way else _NOT_PREDICTED
+            rest = "A later version no longer shows it." if item.is_resolved else unknown
             blocks.append(f"{number}. **{findings[0]}** {rest}")
             continue
         predicted = advice.predicted

@@ -103,6 +103,15 @@ def row_label(row: TimeRow, things: str) -> str:
     return f"{name} · {row.detail}" if row.detail and things in ("hook", "index") else name
 
 
+def way_to_predict(report: Report, finding: Bottleneck) -> str:
+    """What would make a prediction for a finding without one; '' where nothing is known to."""
+    asked = any(
+        judged.what == f"what an index would save ({finding.operation})" and "--database FILE" in judged.because
+        for judged in report.could_not_judge
+    )
+    return "give --database FILE and an index is tried on a copy" if asked and finding.detector == "slow_query" else ""
+
+
 def others_label(number: int, things: str) -> str:
     """`41 more shapes`."""
     return numbers.count(number, f"more {things}", {"index": "more indexes"}.get(things, ""))

@@ -142,7 +142,9 @@ def _items(page: _Page, report: Report, top: int) -> None:
         for finding in item.findings:
             if advice is None:
                 page.wrapped(finding.sentence, first=first, indent="   ", style="bold")
-                page.labelled("saves", _RESOLVED if item.is_resolved else _NOT_PREDICTED)
+                way = outline.way_to_predict(report, finding)
+                unknown = f"{_NOT_PREDICTED}: {way}" if way else _NOT_PREDICTED
+                page.labelled("saves", _RESOLVED if item.is_resolved else unknown)
             else:
                 page.labelled("because", finding.sentence)
             page.labelled("costs", outline.impact(finding))

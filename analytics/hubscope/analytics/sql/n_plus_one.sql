@@ -1,5 +1,5 @@
 -- Five or more queries of one shape in a loop under one parent, every time, and what came before; of the shapes whose
--- queries took $min_ns or more together in some trace. `max_s` is the dearest loop: the reader decides by it.
+-- queries took $min_ns or more together in some trace. `max_s` is the dearest loop; the typical one, `median_s`, decides.
 -- Why: one query that lists, then one query for each item, is the most frequent way to lose time in a database. A
 -- loop's body may hold up to four queries: on average at most three others stand between two of the shape. A
 -- query wrapped in a span of its own (a memory operation, say) counts under the span around the wrapper, unless the
