@@ -60,6 +60,10 @@ class Result:
         ]
         if self.good_arrived != self.good_acknowledged:
             found.append(f"{self.good_acknowledged} good ones acknowledged, {self.good_arrived} arrived")
+        good = ("good http 200", "good grpc OK", "good http 503", "good grpc UNAVAILABLE")
+        found += [
+            f"{count} x {what}" for what, count in self.counts.items() if what.startswith("good") and what not in good
+        ]
         if self.good_twice:
             found.append(f"{self.good_twice} good ones arrived twice")
         return found
