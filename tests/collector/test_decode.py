@@ -586,3 +586,12 @@ def test_derived_spans_cannot_be_forwarded() -> None:
     """A processor that derives spans is told that a forwarder cannot send them."""
     with pytest.raises(PermanentError, match=TRACES):
         encode_derived(decode([Record(Signal.TRACES, one_span(name="x").SerializeToString(), 1)]), 1)
+
+
+@pytest.mark.parametrize("unknown", [b"\x7b\x00\x00\x7c", b"\x7b\x02\x00\x7c", b"\x7b\x7c", b"\xf8\x3f\x01"])
+def test_unknown_fields_of_any_form_are_passed_over(unknown: bytes) -> None:
+    """What the front's parser passes over as unknown, an odd group among it, keeps no record out of the lake."""
+    request = ExportLogsServiceRequest()
+    request.resource_logs.add().scope_logs.add().log_records.add(severity_text="kept")
+    table = decode([Record(Signal.LOGS, request.SerializeToString() + unknown, 1)])[LOGS]
+    assert table["SeverityText"].to_pylist() == ["kept"]

