@@ -26,7 +26,7 @@ BENCHMARKS: tuple[tuple[str, str], ...] = (
 
 
 def main() -> int:
-    listing = "\n".join(f"  {name:10} {what}" for name, what in BENCHMARKS)
+    listing = "\n".join(f"  {name:14} {what}" for name, what in BENCHMARKS)
     parser = argparse.ArgumentParser(
         description=f"{__doc__}\n{listing}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
