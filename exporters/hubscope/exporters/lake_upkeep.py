@@ -255,7 +255,9 @@ class Upkeep:
 
     def _clean(self, name: str, grace_s: float, *, now: bool = False) -> None:
         now_s = time.monotonic()
-        if not now and now_s - self._vacuumed_s.setdefault(name, now_s) < VACUUM_EVERY_S:
+        # The first time a minute after the start: many a collector lives no ten.
+        first_s = now_s - VACUUM_EVERY_S + min(KEEP_EVERY_S, VACUUM_EVERY_S)
+        if not now and now_s - self._vacuumed_s.setdefault(name, first_s) < VACUUM_EVERY_S:
             return
         self._vacuumed_s[name] = now_s
         table = self._open(name)
