@@ -20,11 +20,13 @@ BENCHMARKS: tuple[tuple[str, str], ...] = (
     ("overhead", "what measuring costs an application, beside the stock SDK"),
     ("ingest", "how fast spans become durable and queryable, beside a peer"),
     ("report", "how long a report takes on 1 and 10 million spans"),
+    ("small_appends", "what a day of small appends leaves, and how fast the lake opens then"),
+    ("trace_lookup", "how long a trace by its id takes among 10 million spans"),
 )
 
 
 def main() -> int:
-    listing = "\n".join(f"  {name:10} {what}" for name, what in BENCHMARKS)
+    listing = "\n".join(f"  {name:14} {what}" for name, what in BENCHMARKS)
     parser = argparse.ArgumentParser(
         description=f"{__doc__}\n{listing}", formatter_class=argparse.RawDescriptionHelpFormatter
     )

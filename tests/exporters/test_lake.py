@@ -248,5 +248,6 @@ def test_the_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         exporter.export(batch(segment, "s"))
     assert list((tmp_path / TRACES / "_delta_log").glob("*.checkpoint*.parquet"))
     assert (
-        DeltaTable(f"{tmp_path}/{TRACES}").metadata().configuration["delta.logRetentionDuration"] == "interval 1 hours"
+        DeltaTable(f"{tmp_path}/{TRACES}").metadata().configuration["delta.logRetentionDuration"]
+        == "interval 10 minutes"
     )

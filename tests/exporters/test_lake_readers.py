@@ -159,7 +159,7 @@ def test_no_lease_is_left_where_the_lake_cannot_be_read(lake: Path) -> None:
 
 
 def test_what_no_commit_names_goes_when_it_is_old_and_was_seen_before(lake: Path, lakes: Any) -> None:
-    """The rest of a killed write stays for a day and one more look; a file just written always stays."""
+    """The rest of a killed write stays for a day, one more look, and the readers' grace; a file just written stays."""
     storage, table = Storage(f"{lake}/{TRACES}"), DeltaTable(f"{lake}/{TRACES}")
     fresh, old = "Date=2024-10-04/part-fresh.zstd.parquet", "Date=2024-10-04/part-old.zstd.parquet"
     for path in (fresh, old):
@@ -168,8 +168,8 @@ def test_what_no_commit_names_goes_when_it_is_old_and_was_seen_before(lake: Path
     before_s = time.time() - ORPHAN_AGE_S - 60
     os.utime(lake / TRACES / old, (before_s, before_s))
     upkeep = lakes.upkeep(lake, reader_grace_s=0.0)
-    for left in (6, 5, 5):
-        upkeep._vacuum(TRACES, table, storage, (), 0.0)
+    for grace_s, left in ((0.0, 6), (3600.0, 6), (0.0, 5), (0.0, 5)):
+        upkeep._vacuum(TRACES, table, storage, (), grace_s)
         assert len(lakes.parquet_files(lake)) == left
     assert (lake / TRACES / fresh).exists()
 

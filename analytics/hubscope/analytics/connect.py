@@ -21,7 +21,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from hubscope import lake_readers
 from hubscope.errors import ConfigError, LakeError
-from hubscope.lake_paths import DataFile, files_of, names
+from hubscope.lake_paths import DataFile, files_of, layout_of, names
 from hubscope.lake_paths import location as location_of
 from hubscope.lake_schema import LAKE_VERSION_KEY, PARTITION, SCHEMAS, check_version
 
@@ -99,6 +99,7 @@ def _connect(
 ) -> duckdb.DuckDBPyConnection:
     with ThreadPoolExecutor(len(SCHEMAS)) as pool:  # each looks into its log: on an object store, some round trips
         opened = pool.map(lambda name: _snapshot(location, name), SCHEMAS)
+        connection = _engine(memory_limit, threads)  # 20 ms meanwhile
         snapshots = dict(zip(SCHEMAS, opened, strict=True))
     files = {name: files_of(table) for name, table in snapshots.items() if table is not None}
     if lease is not None:
@@ -108,6 +109,24 @@ def _connect(
             f"there is no hubscope lake at {location}",
             "`hubscope run -- CMD` or `hubscope collect` fills one; --lake PATH or HUBSCOPE_LAKE names another place",
         )
+    places = {
+        name: _places(snapshot, files[name]) if snapshot is not None else {} for name, snapshot in snapshots.items()
+    }
+    _mount(connection, location, {place: size for found in places.values() for place, size in found.items()})
+    for name, found in places.items():
+        try:
+            layouts = {file.layout for file in files.get(name, ())}
+            _create_view(connection, name, list(found), layouts.pop() if len(layouts) == 1 else "")
+        except duckdb.Error as error:
+            raise LakeError(
+                f"table {name} of the lake at {location} cannot be read: {_first_line(error)}",
+                "restore that file from a backup; or move the table aside and `hubscope import` the data again",
+            ) from error
+    return connection
+
+
+def _engine(memory_limit: str, threads: int | None) -> duckdb.DuckDBPyConnection:
+    """A DuckDB as every reader wants it, with the macros."""
     try:
         connection = duckdb.connect(
             config={"memory_limit": memory_limit, **({"threads": threads} if threads is not None else {})}
@@ -120,24 +139,14 @@ def _connect(
     # Rows are always ordered by name where order matters; keeping insertion order costs memory on large scans.
     connection.execute("SET preserve_insertion_order = false")
     connection.execute("SET TimeZone = 'UTC'")
+    # Files of a lake never change. Reading the footers of ten million spans again cost each query 20 ms of CPU.
+    with contextlib.suppress(duckdb.CatalogException):  # an older DuckDB has another name for it
+        connection.execute("SET parquet_metadata_cache = true")
     # DuckDB draws its bar on stdout after two seconds, into the middle of a report that a script reads.
     with contextlib.suppress(duckdb.InvalidInputException):  # Jupyter without ipywidgets draws none, and refuses this
         connection.execute("SET enable_progress_bar = false")
     for macro in MACROS:
         connection.execute(macro)
-    places = {
-        name: _places(snapshot, files[name]) if snapshot is not None else {} for name, snapshot in snapshots.items()
-    }
-    _mount(connection, location, {place: size for found in places.values() for place, size in found.items()})
-    for name, found in places.items():
-        try:
-            layouts = {file.layout for file in files.get(name, ())}
-            _create_view(connection, name, list(found), alike=len(layouts) == 1 and "" not in layouts)
-        except duckdb.Error as error:
-            raise LakeError(
-                f"table {name} of the lake at {location} cannot be read: {_first_line(error)}",
-                "restore that file from a backup; or move the table aside and `hubscope import` the data again",
-            ) from error
     return connection
 
 
@@ -202,8 +211,8 @@ def _mount(connection: duckdb.DuckDBPyConnection, location: str, sizes: Mapping[
     connection.execute(f"SET VARIABLE hubscope_folders = CAST([{literal}] AS VARCHAR[])")
 
 
-def _create_view(connection: duckdb.DuckDBPyConnection, name: str, places: Sequence[str], *, alike: bool) -> None:
-    """`alike`: the files have the same columns, so that DuckDB looks at the first to know them, and not at each."""
+def _create_view(connection: duckdb.DuckDBPyConnection, name: str, places: Sequence[str], layout: str) -> None:
+    """`layout`: what all the files have for columns (`layout_of`), so that DuckDB need not look at each; else ''."""
     schema: Any = SCHEMAS[name]
     empty = f"empty_{name}"
     connection.register(empty, schema.empty_table())
@@ -213,9 +222,11 @@ def _create_view(connection: duckdb.DuckDBPyConnection, name: str, places: Seque
     # Paths come from the lake's own log; DDL takes no bound values, so they are quoted as SQL literals.
     files = ", ".join("'" + place.replace("'", "''") + "'" for place in places)
     hive = f", hive_partitioning = true, hive_types = {{'{PARTITION}': DATE}}" if f"/{PARTITION}=" in places[0] else ""
-    source = f"read_parquet([{files}], union_by_name = {str(not alike).lower()}{hive})"
-    present = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
-    types = {row[0]: row[1] for row in connection.execute(f"DESCRIBE {empty}").fetchall()}
+    source = f"read_parquet([{files}], union_by_name = {str(not layout).lower()}{hive})"
+    present, types = set(schema.names), dict[str, str]()
+    if layout != layout_of(name, (column for column in schema.names if column != PARTITION)):
+        present = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
+        types = {row[0]: row[1] for row in connection.execute(f"DESCRIBE {empty}").fetchall()}
     # A lake written before a column existed reads as NULL there.
     columns = ", ".join(
         f'"{column}"' if column in present else f'CAST(NULL AS {types[column]}) AS "{column}"'

@@ -116,14 +116,17 @@ def row_groups(
 ) -> Iterator[pa.Table]:
     """The files' rows a row group at a time, sorted within it; files come by time, so groups do nearly as well."""
     waiting: list[pa.Table] = []
+    rows = size_bytes = 0
     schema = _schema_of(name, table, storage, files)
     for file in files:
         for part in _read(name, schema, storage, file.path):
             if stopping.is_set():
                 raise Stopped
             waiting.append(part)
-            if sum(p.num_rows for p in waiting) >= ROW_GROUP_ROWS or sum(p.nbytes for p in waiting) >= ROW_GROUP_BYTES:
+            rows, size_bytes = rows + part.num_rows, size_bytes + part.nbytes
+            if rows >= ROW_GROUP_ROWS or size_bytes >= ROW_GROUP_BYTES:
                 yield _joined(name, waiting)
+                rows = size_bytes = 0
     if waiting:
         yield _joined(name, waiting)
 

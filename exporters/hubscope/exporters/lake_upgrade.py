@@ -13,13 +13,13 @@ from deltalake import DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError
 
 from hubscope.errors import LakeError
-from hubscope.lake_schema import LAKE_VERSION, LAKE_VERSION_KEY, SCHEMAS, check_version
+from hubscope.lake_schema import LAKE_VERSION_KEY, SCHEMAS, check_version
 
 ATTEMPTS = 10  # of collectors that upgrade one lake at the same moment one wins each time
 
 
 def upgrade(table: DeltaTable, name: str, url: str, lake: str, configuration: Mapping[str, str]) -> DeltaTable:
-    """The table with all columns of `SCHEMAS[name]`, the lake's version, and what it lacks of `configuration`.
+    """The table with all columns of `SCHEMAS[name]`, the lake's version, and this `configuration`.
 
     Raises LakeError for a table of a newer hubscope, or one that is none of hubscope's and has other columns.
     """
@@ -47,9 +47,7 @@ def _upgraded(table: DeltaTable, name: str, url: str, lake: str, configuration: 
     if missing:
         table.alter.add_columns(Schema.from_arrow(pa.schema(missing)).fields)
         table.update_incremental()
-    lacking = {key: value for key, value in configuration.items() if key not in present}
-    if version is not None and int(version) < LAKE_VERSION:
-        lacking[LAKE_VERSION_KEY] = str(LAKE_VERSION)
+    lacking = {key: value for key, value in configuration.items() if present.get(key) != value}
     if version is not None and lacking:
         table.alter.set_table_properties(lacking, raise_if_not_exists=False)
         table.update_incremental()

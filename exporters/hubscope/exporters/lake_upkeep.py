@@ -153,13 +153,16 @@ class Upkeep:
 
     def merge(self, name: str) -> None:
         """Merge the table's small files where there are many, and vacuum it when that is due."""
+        self._merge(name)
+        self._clean(name, self._policy.reader_grace_s)
+
+    def _merge(self, name: str) -> None:
         table = self._open(name)
         if table is None:
             return
         for files in merges(files_of(table)):
             if self._has_room(files):
                 merge(name, table, self._storage(name, table), files, self._stopping)
-        self._clean(name, self._policy.reader_grace_s)
 
     def keep(self) -> None:
         """Retention by age and size, then the cold tier, vacuum, and what `status` says of the tables."""
@@ -169,8 +172,8 @@ class Upkeep:
             before = first_day_kept(now_unix_s, policy.cold_after_s)
             for name in SCHEMAS:
                 self._guarded(name, lambda name=name: self._cool(name, before, now_unix_s))  # type: ignore[misc]
-        for name in SCHEMAS:
-            self._guarded(name, lambda name=name: self._clean(name, policy.reader_grace_s))  # type: ignore[misc]
+        for name in SCHEMAS:  # also those of few commits, which do not come due by their number
+            self._guarded(name, lambda name=name: self.merge(name))  # type: ignore[misc]
         self._guarded("sizes", self._measure)
 
     def _retain(self, now_unix_s: float) -> None:
@@ -252,7 +255,9 @@ class Upkeep:
 
     def _clean(self, name: str, grace_s: float, *, now: bool = False) -> None:
         now_s = time.monotonic()
-        if not now and now_s - self._vacuumed_s.setdefault(name, now_s) < VACUUM_EVERY_S:
+        # The first time a minute after the start: many a collector lives no ten.
+        first_s = now_s - VACUUM_EVERY_S + min(KEEP_EVERY_S, VACUUM_EVERY_S)
+        if not now and now_s - self._vacuumed_s.setdefault(name, first_s) < VACUUM_EVERY_S:
             return
         self._vacuumed_s[name] = now_s
         table = self._open(name)

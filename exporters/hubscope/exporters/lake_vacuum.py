@@ -1,8 +1,8 @@
 """Removing files that no commit names any more, but never one that a reader may still open.
 
-What was replaced or dropped goes when its grace is over and no lease holds it. What no commit ever named, the rest of
-a write that was killed, goes after a day, and only when it was seen the time before: a machine that slept between
-writing a file and committing it looks like that at first.
+What was replaced or dropped goes when its grace is over and no lease holds it. What the log does not tell of, the rest
+of a killed write or what was dropped while no collector ran, goes when it is a day old and was seen like that for the
+grace, and the time before: a machine that slept between writing a file and committing it looks like that at first.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Vacuum:
 
     def __init__(self, lake: str) -> None:
         self._lake = lake
-        self._orphans: dict[str, set[str]] = {}
+        self._orphans: dict[str, dict[str, float]] = {}  # table -> path -> when it was first seen, monotonic
 
     def __call__(self, name: str, table: DeltaTable, storage: Storage, bases: Iterable[str], grace_s: float) -> Removed:
         """Remove what may go of the table's folder and of the folders `bases` where its other files stand.
@@ -50,7 +50,8 @@ class Vacuum:
             for path in table.vacuum(math.ceil(grace_s / 3600), dry_run=True, enforce_retention_duration=False)
         }
         held = lake_readers.held(self._lake)  # after the table was opened: see lake_readers
-        seen_before, orphans = self._orphans.get(name, set()), set()
+        seen_before, orphans = self._orphans.get(name, {}), dict[str, float]()
+        now_s = time.monotonic()
         oldest_unix_s = time.time() - ORPHAN_AGE_S
         files = size_bytes = kept = 0
         for path, size, written_unix_s in there:
@@ -59,8 +60,8 @@ class Vacuum:
             if _plain(quote(path, safe="/:") if is_elsewhere(path) else path) not in dropped:
                 if not 0 < written_unix_s < oldest_unix_s:
                     continue
-                orphans.add(path)
-                if path not in seen_before:
+                orphans[path] = seen_before.get(path, now_s)
+                if path not in seen_before or now_s - seen_before[path] < grace_s:
                     continue
             if held is None or f"{name}/{path}" in held:
                 kept += 1
