@@ -154,7 +154,8 @@ def quota(over: bool, event: bool) -> Describe:
 def overhead(ms: float) -> Describe:
     def describe(lake: Any, run: Any, chance: random.Random) -> None:
         calls = [lake.plugin(f"p{i}", "enrich", ms / 4) for i in range(4)]
-        run.trace(lake.span("task ask", 4 * ms, *calls))
+        for _ in range(2):  # in three runs six operations, of which five must be seen
+            run.trace(lake.span("task ask", 4 * ms, *calls))
 
     return describe
 
@@ -633,7 +634,7 @@ def test_plugin_overhead_is_read_by_run(lake: Any) -> None:
 @pytest.mark.parametrize(("added_ms", "found_too"), [(40, False), (60, True)])
 def test_plugin_overhead_has_one_answer(added_ms: float, found_too: bool, lake: Any) -> None:
     """KPI and finding agree on a plugin inside a plugin with a span between: a moment counts once in both."""
-    for _ in range(3):
+    for _ in range(5):
         run = lake.run()
         inner = lake.plugin("b", "filter", added_ms - 4)
         nested = lake.plugin("a", "render", added_ms, lake.span("template", added_ms - 2, inner))
@@ -644,6 +645,22 @@ def test_plugin_overhead_has_one_answer(added_ms: float, found_too: bool, lake: 
     findings = [b for b in made.bottlenecks if b.detector == "plugin_overhead"]
     assert [b.facts["p95_s"] for b in findings] == ([pytest.approx(added_ms / 1e3)] if found_too else [])
     assert any(c.what == "plugin overhead in GET /" for c in made.checked_and_fine) == (not found_too)
+
+
+@pytest.mark.parametrize(("operations", "judged"), [(4, False), (5, True)])
+def test_plugin_overhead_names_who_ran_there(operations: int, judged: bool, lake: Any) -> None:
+    """The plugins of another operation, however dear, are not blamed; and four requests are too few to blame any."""
+    run = lake.run()
+    for _ in range(operations):
+        run.trace(lake.span("GET /", 400, lake.plugin("here", "render", 80), kind="Server"))
+    run.trace(lake.span("task index", 9_000, lake.plugin("elsewhere", "index", 8_000)))
+    made = checked(lake.write())
+    findings = [b for b in made.bottlenecks if b.detector == "plugin_overhead"]
+    assert [(b.operation, b.facts["plugins"]) for b in findings] == ([("GET /", ["here"])] if judged else [])
+    assert not any("elsewhere" in b.sentence for b in findings)
+    unjudged = {n.what: n.because for n in made.could_not_judge if n.what.startswith("plugin overhead")}
+    assert unjudged["plugin overhead in task index"] == "1 operation with plugins seen, 5 needed"
+    assert ("plugin overhead in GET /" in unjudged) == (not judged)
 
 
 def test_a_search_without_a_database_system_is_listed(lake: Any) -> None:

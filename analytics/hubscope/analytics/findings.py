@@ -122,4 +122,6 @@ IMPORT_SHARE: Final = 0.05  # of the start
 PHASE_SHARE: Final = 0.25  # of a start that misses its target
 CACHE_LOOKUPS: Final = 100  # fewer say little about a rate near 80 %
 CACHE_GAIN: Final = 0.1  # the hit rate must be able to rise by this much
+# The first request of a process pays for lazy imports and cold caches; among fewer it sets the median as well as p95.
+OVERHEAD_OPERATIONS: Final = 5
 EXPLAINED: Final = 0.5  # what another finding explains to this share is not reported twice

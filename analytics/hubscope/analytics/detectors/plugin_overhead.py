@@ -10,7 +10,9 @@ from typing import Final
 from hubscope.analytics.detectors import plugin_over_quota
 from hubscope.analytics.findings import (
     EXPLAINED,
+    OVERHEAD_OPERATIONS,
     Outcome,
+    counted,
     duration,
     fingerprint,
     grouped,
@@ -23,7 +25,7 @@ from hubscope.analytics.findings import (
     typical,
     worst,
 )
-from hubscope.analytics.model import Bottleneck, Checked
+from hubscope.analytics.model import Bottleneck, Checked, NotJudged
 from hubscope.analytics.scope import Scope
 
 NAME: Final = "plugin_overhead"
@@ -38,15 +40,21 @@ def detect(scope: Scope) -> Outcome:
     over_quota = {f.facts["plugin"] for f in plugin_over_quota.detect(scope).findings}
     explained = total([row for row in calls if row["plugin"] in over_quota], "sum_s")
     share_explained = explained / max(total(calls, "sum_s"), 1e-9)
+    by_operation = grouped(scope.rows("plugin_overhead_by_plugin"), "operation")
     roots = root_time_s(scope)
-    findings, fine = [], []
+    findings, fine, not_judged = [], [], []
     for (operation,), group in grouped(rows, "operation").items():
         p95_s = typical(group, "p95")
+        what = f"plugin overhead in {operation}"
+        seen = round(total(group, "n"))
         if p95_s < target_s:
-            what = f"plugin overhead in {operation}"
             fine.append(Checked(what, f"p95 {duration(p95_s)}, target {duration(target_s)}"))
+        elif seen < OVERHEAD_OPERATIONS:
+            because = f"{counted(seen, 'operation')} with plugins seen, {OVERHEAD_OPERATIONS} needed"
+            not_judged.append(NotJudged(what, because))
         elif share_explained < EXPLAINED:
-            dearest = sorted(grouped(calls, "plugin").items(), key=lambda item: -total(item[1], "sum_s"))
+            own = grouped(by_operation.get((operation,), []), "plugin")
+            dearest = sorted(own.items(), key=lambda item: -total(item[1], "sum_s"))
             names = ", ".join(plugin for (plugin,), _ in dearest[:3])
             example = worst(group, "p95")
             share = min(total(group, "sum_s") / roots[operation], 1.0) if roots.get(operation) else None
@@ -72,4 +80,4 @@ def detect(scope: Scope) -> Outcome:
                     facts={"p95_s": p95_s, "target_s": target_s, "plugins": [p for (p,), _ in dearest[:8]]},
                 )
             )
-    return Outcome(tuple(findings), tuple(fine))
+    return Outcome(tuple(findings), tuple(fine), tuple(not_judged))
