@@ -125,7 +125,7 @@ def test_every_shipped_query_runs_on_an_empty_lake(lake: Any) -> None:
     sql = engine.Engine(connect(lake.write()))
     values = {"service": "x", "since_ns": 0, "until_ns": 2**62, "trace_id": "0" * 32, "operation": "x", "shape": "x"}
     values |= {"min_ns": 1, "min_count": 5, "other_shape": "y", "plugin": "p", "hook": "h", "limit_s": 1.0}
-    values |= {"threshold": 1.0, "value": "duration", "metric": "m", "version": "1", "step_s": 60}
+    values |= {"threshold": 1.0, "value": "duration", "metric": "m", "version": "1", "step_s": 60, "window_ns": 10**9}
     for name in engine.names():
         assert sql.rows(name, **values) == []
 

@@ -695,6 +695,28 @@ def test_breaches_are_counted_by_the_counter(counted: bool, lake: Any) -> None:
     assert f"{200 if counted else 40} times" in finding.sentence
 
 
+@pytest.mark.parametrize(
+    ("cpu_s", "said", "severity"), [(28.2, "used 47% of cpu", "high"), (None, "used at least 11% of cpu", "medium")]
+)
+def test_cpu_over_quota_says_what_was_used(cpu_s: float | None, said: str, severity: str, lake: Any) -> None:
+    """The event holds the share at the crossing (11 %); where spans hold CPU the fullest minute is what was used."""
+    run = lake.run()
+    for _ in range(2):  # two minutes that are equally full: windows are not added up
+        for _ in range(2):
+            call = lake.plugin("busy", "enrich", 20_000)
+            if cpu_s is not None:
+                call.attributes["hub.plugin.cpu_time"] = cpu_s / 2
+            trace = run.trace(lake.span("task big", 29_999, call))
+    run.event(
+        "hub.quota.violation", trace, hub__plugin__id="busy", hub__plugin__hook="enrich", hub__quota__resource="cpu",
+        hub__quota__limit=0.1, hub__quota__observed=0.11, hub__quota__unit="1", hub__quota__window=60.0,
+        hub__quota__action="observed",
+    )  # fmt: skip
+    (finding,) = (b for b in checked(lake.write()).bottlenecks if b.detector == "plugin_over_quota")
+    assert said in finding.sentence
+    assert finding.severity == severity
+
+
 def test_explicit_histograms_feed_kpis(lake: Any) -> None:
     """Frames and searches sent as histograms with explicit bounds, as other SDKs do, have values as others have."""
     run = lake.run()

@@ -22,6 +22,7 @@ from hubscope.analytics.findings import (
 )
 from hubscope.analytics.model import Bottleneck, Checked
 from hubscope.analytics.scope import Row, Scope
+from hubscope.processors.limits import spread
 from hubscope.processors.rules import Quota
 from hubscope.semconv import HUB_PLUGIN_ID, HUB_QUOTA_RESOURCE, METRIC_QUOTA_VIOLATIONS
 
@@ -39,7 +40,7 @@ def detect(scope: Scope) -> Outcome:
     counts = _counted(scope)
     breaches: dict[str, list[dict[str, Any]]] = {}
     for (plugin,), group in grouped(scope.rows("quota_violations"), "plugin").items():
-        breaches[plugin] = [_from_events(rows, counts) for rows in grouped(group, "resource").values()]
+        breaches[plugin] = [_from_events(scope, rows, counts) for rows in grouped(group, "resource").values()]
     for (plugin,), group in calls.items():
         if any(breach["resource"] == "execution" for breach in breaches.get(plugin, ())):
             continue
@@ -64,12 +65,26 @@ def _counted(scope: Scope) -> dict[tuple[str, str], float]:
     return counts
 
 
-def _from_events(rows: list[Row], counts: Mapping[tuple[str, str], float]) -> dict[str, Any]:
+def _cpu_share(scope: Scope, plugin: str, window_s: float) -> float:
+    """The share of a CPU that the plugin's calls used in the fullest window of any run; 0.0 without CPU in spans."""
+    window_ns = round(window_s * 1e9)
+    used: dict[tuple[str, int], float] = defaultdict(float)
+    for row in scope.rows("plugin_cpu_windows", plugin=plugin, window_ns=window_ns):
+        for window, part in spread(row["start_ns"], row["end_ns"], row["cpu_s"], window_ns):
+            used[row["run"], window] += part
+    return max(used.values(), default=0.0) / window_s
+
+
+def _from_events(scope: Scope, rows: list[Row], counts: Mapping[tuple[str, str], float]) -> dict[str, Any]:
+    """An event about a window is told when the limit is crossed: what was used in the end is more, the spans know."""
     example = worst(rows, "observed_max")
+    told, window_s = example["observed_max"], example["window_s"] or 0.0
+    used = _cpu_share(scope, example["plugin"], window_s) if example["resource"] == "cpu" and window_s else 0.0
     return {
         "resource": example["resource"],
         "limit": example["limit_value"],
-        "observed": example["observed_max"],
+        "observed": max(told, used),
+        "at_least": window_s > 0 and used <= told,
         "unit": example["unit"],
         "action": example["action"],
         "count": round(max(total(rows, "n"), counts.get((example["plugin"], example["resource"]), 0.0))),
@@ -84,6 +99,7 @@ def _from_spans(slowest: Row, quota: Quota) -> dict[str, Any]:
         "resource": "execution",
         "limit": quota.limit,
         "observed": slowest["max_s"],
+        "at_least": False,
         "unit": "s",
         "action": "observed",
         "count": 1,
@@ -109,6 +125,7 @@ def _finding(scope: Scope, plugin: str, breaches: list[dict[str, Any]], calls: l
     wall = sum(scope_row["sum_s"] for scope_row in scope.rows("root_operations"))
     spent = total(calls, "sum_s")
     hook = max(calls, key=lambda row: float(row["sum_s"]))["hook"] if calls else main["hook"]
+    at_least = "at least " if main["at_least"] else ""
     mean = f", {duration(spent / total(calls, 'n'))} a call" if calls else ""
     return Bottleneck(
         fingerprint=fingerprint(NAME, scope.service, plugin),
@@ -117,8 +134,9 @@ def _finding(scope: Scope, plugin: str, breaches: list[dict[str, Any]], calls: l
         service=scope.service,
         operation=f"plugin {plugin} {hook}".strip(),
         sentence=(
-            f"The plugin {plugin} used {size(main['observed'], main['unit'])} of {main['resource']} where its quota is "
-            f"{size(main['limit'], main['unit'])}, {counted(main['count'], 'time')}{mean}{also}: make it cheaper, or "
+            f"The plugin {plugin} used {at_least}{size(main['observed'], main['unit'])} of {main['resource']} "
+            f"where its quota is {size(main['limit'], main['unit'])}, {counted(main['count'], 'time')}{mean}{also}: "
+            f"make it cheaper, or "
             f"take it off the path that a user waits on."
         ),
         impact=impact(
