@@ -717,6 +717,31 @@ def test_cpu_over_quota_says_what_was_used(cpu_s: float | None, said: str, sever
     assert finding.severity == severity
 
 
+@pytest.mark.parametrize("memory", [False, True])
+def test_only_what_was_measured_is_within_its_quota(memory: bool, lake: Any) -> None:
+    """A plugin is within a quota that its spans measured; the rest, is not judged."""
+    run = lake.run()
+    call = lake.plugin("fast", "render", 1)
+    call.attributes["hub.plugin.cpu_time"] = 0.001
+    if memory:
+        call.attributes["hub.plugin.memory_delta"] = 1024
+    run.trace(lake.span("GET /", 10, call))
+    run.exponential("hub.plugin.call.duration", {-20: 7}, 0, 7e-6, hub__plugin__id="tiny", hub__plugin__hook="h")
+    run.exponential("hub.plugin.call.duration", {5: 1}, 0, 40.0, hub__plugin__id="long", hub__plugin__hook="h")
+    made = checked(lake.write())
+    fine = {c.what: c.because for c in made.checked_and_fine if c.what.startswith("plugin quotas")}
+    lacking = [n for n in made.could_not_judge if n.what.startswith("plugin quotas")]
+    kept = "time, CPU and memory" if memory else "time and CPU"
+    assert fine[f"plugin quotas of {kept}"] == "1 plugin stayed within: fast"
+    assert fine["plugin quotas of time"] == "1 plugin stayed within: tiny"  # by the metric's longest call
+    assert [b.facts["plugin"] for b in made.bottlenecks if b.detector == "plugin_over_quota"] == ["long"]
+    (of_fast,) = (n for n in lacking if "fast" in n.what)
+    missing = "network and file system" if memory else "memory, network and file system"
+    assert of_fast.because == f"{missing} of plugin calls in this process are not measured"
+    (of_tiny,) = (n for n in lacking if "tiny" in n.what)
+    assert "CPU, memory, network and file system" in of_tiny.because
+
+
 def test_explicit_histograms_feed_kpis(lake: Any) -> None:
     """Frames and searches sent as histograms with explicit bounds, as other SDKs do, have values as others have."""
     run = lake.run()

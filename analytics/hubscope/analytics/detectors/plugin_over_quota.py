@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, Final
 
+from hubscope.analytics import plugin_durations
 from hubscope.analytics.findings import (
     Outcome,
     counted,
@@ -20,13 +21,29 @@ from hubscope.analytics.findings import (
     total,
     worst,
 )
-from hubscope.analytics.model import Bottleneck, Checked
+from hubscope.analytics.model import Bottleneck, Checked, NotJudged
 from hubscope.analytics.scope import Row, Scope
 from hubscope.processors.limits import spread
 from hubscope.processors.rules import Quota
 from hubscope.semconv import HUB_PLUGIN_ID, HUB_QUOTA_RESOURCE, METRIC_QUOTA_VIOLATIONS
 
 NAME: Final = "plugin_over_quota"
+
+
+# A plugin without spans, its longest call by the metric where known, its time quota where it has one.
+MetricOnly = tuple[str, float | None, Quota | None]
+
+
+def _by_metric_only(scope: Scope, calls: Mapping[tuple[str, ...], list[Row]]) -> list[MetricOnly]:
+    """Plugins whose calls made no span: the metric names no tier, so they are held against the quota of the default."""
+    points: dict[str, list[Row]] = defaultdict(list)
+    for (plugin, _), rows in plugin_durations.points(scope).items():
+        if (plugin,) not in calls:
+            points[plugin] += rows
+    return [
+        (plugin, plugin_durations.longest_s(rows), scope.rules.quota("execution", plugin, "", None))
+        for plugin, rows in points.items()
+    ]
 
 
 def execution_quota(scope: Scope, row: Row) -> Quota | None:
@@ -48,12 +65,65 @@ def detect(scope: Scope) -> Outcome:
         quota = execution_quota(scope, slowest)
         if quota is not None and slowest["max_s"] > quota.limit:
             breaches.setdefault(plugin, []).append(_from_spans(slowest, quota))
+    metric_only = _by_metric_only(scope, calls)
+    for plugin, longest_s, quota in metric_only:
+        if plugin not in breaches and longest_s is not None and quota is not None and longest_s > quota.limit:
+            slowest = {"max_s": longest_s, "worst_trace": None, "worst_span": None, "hook": ""}
+            breaches[plugin] = [_from_spans(slowest, quota)]
     findings = [
         _finding(scope, plugin, found, calls.get((plugin,), [])) for plugin, found in sorted(breaches.items()) if found
     ]
-    within = [plugin for (plugin,) in calls if plugin not in breaches]
-    fine = (Checked("plugin quotas", f"{counted(len(within), 'plugin')} stayed within: {', '.join(within[:8])}"),)
-    return Outcome(tuple(findings), fine if within else ())
+    fine, not_judged = _within(calls, metric_only, set(breaches))
+    return Outcome(tuple(findings), fine, not_judged)
+
+
+# What a span says of its call, by the column of plugin_calls that counts it; execution is the span's own duration.
+_MEASURED: Final = {"cpu": "cpu_n", "memory": "memory_n", "network": "network_n", "filesystem": "filesystem_n"}
+_SHOWN: Final = {"execution": "time", "cpu": "CPU", "filesystem": "file system"}
+
+
+def _within(
+    calls: Mapping[tuple[str, ...], list[Row]], metric_only: list[MetricOnly], over: set[str]
+) -> tuple[tuple[Checked, ...], tuple[NotJudged, ...]]:
+    """Who stayed within what was measured of its calls, and what was not: a quota nothing measured was not kept.
+
+    Of a plugin whose calls made no span (each below 50 µs) the metric's longest call is held against the time quota.
+    """
+    measured: dict[str, list[str]] = {}
+    for (plugin,), group in calls.items():
+        seen = [resource for resource, column in _MEASURED.items() if total(group, column)]
+        measured[plugin] = ["execution", *seen]
+    for plugin, longest_s, quota in metric_only:
+        if plugin not in over:
+            measured[plugin] = ["execution"] if quota is not None and longest_s is not None else []
+    alike: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    lacking: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for plugin, resources in measured.items():
+        if resources and plugin not in over:
+            alike[tuple(resources)].append(plugin)
+        lacking[tuple(r for r in ("execution", *_MEASURED) if r not in resources)].append(plugin)
+    fine = [
+        Checked(f"plugin quotas of {_listed(kept)}", f"{counted(len(who), 'plugin')} stayed within: {_some(who)}")
+        for kept, who in alike.items()
+    ]
+    not_judged = [
+        NotJudged(
+            f"plugin quotas of {_listed(missing)} ({counted(len(who), 'plugin')}: {_some(who)})",
+            f"{_listed(missing)} of plugin calls in this process {'are' if len(missing) > 1 else 'is'} not measured",
+        )
+        for missing, who in lacking.items()
+        if missing
+    ]
+    return tuple(fine), tuple(not_judged)
+
+
+def _listed(resources: tuple[str, ...]) -> str:
+    names = [_SHOWN.get(resource, resource) for resource in resources]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _some(plugins: list[str]) -> str:
+    return ", ".join(plugins[:8]) + (" …" if len(plugins) > 8 else "")
 
 
 def _counted(scope: Scope) -> dict[tuple[str, str], float]:

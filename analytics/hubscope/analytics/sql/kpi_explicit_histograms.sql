@@ -1,11 +1,14 @@
 -- The points of one histogram with explicit bounds, by run and series. Which attributes is added where the marker
 -- stands. Of a cumulative series also its last point before the window.
 -- Why: SDKs of other languages send these by default; a KPI on such a metric is no less fed.
-SELECT run, series, start_ns, time_ns, temporality, n, total, low, high, bucket_counts, bounds
+SELECT
+    run, series, attributes, start_ns, time_ns, temporality, n,
+    total, low, high, bucket_counts, bounds
 FROM (
     SELECT
         run_of(ResourceAttributes) AS run,
         concat(CAST(ResourceAttributes AS VARCHAR), ' ', ScopeName, ' ', CAST(Attributes AS VARCHAR)) AS series,
+        Attributes AS attributes,
         ts_ns(StartTimeUnix) AS start_ns,
         ts_ns(TimeUnix) AS time_ns,
         AggregationTemporality AS temporality,

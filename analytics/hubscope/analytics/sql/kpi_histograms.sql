@@ -1,11 +1,14 @@
 -- The points of one exponential histogram, by run and series. Which attributes is added where the marker stands. Of a
 -- cumulative series also its last point before the window.
 -- Why: quantiles over a run are read from its merged buckets; what a cumulative histogram held before is taken off.
-SELECT run, series, start_ns, time_ns, temporality, n, total, low, high, scale, zero_count, offset_index, bucket_counts
+SELECT
+    run, series, attributes, start_ns, time_ns, temporality, n,
+    total, low, high, scale, zero_count, offset_index, bucket_counts
 FROM (
     SELECT
         run_of(ResourceAttributes) AS run,
         concat(CAST(ResourceAttributes AS VARCHAR), ' ', ScopeName, ' ', CAST(Attributes AS VARCHAR)) AS series,
+        Attributes AS attributes,
         ts_ns(StartTimeUnix) AS start_ns,
         ts_ns(TimeUnix) AS time_ns,
         AggregationTemporality AS temporality,

@@ -13,6 +13,10 @@ SELECT
     q95(signed(Duration)) / 1e9 AS p95_s,
     max(signed(Duration)) / 1e9 AS max_s,
     sum(attr_f(SpanAttributes, 'hub.plugin.cpu_time')) AS cpu_s,
+    count(attr_f(SpanAttributes, 'hub.plugin.cpu_time')) AS cpu_n,
+    count(attr_f(SpanAttributes, 'hub.plugin.memory_delta')) AS memory_n,
+    count(attr_f(SpanAttributes, 'hub.plugin.network_bytes')) AS network_n,
+    count(attr_f(SpanAttributes, 'hub.plugin.disk_bytes')) AS filesystem_n,
     worst(TraceId, signed(Duration)) AS worst_trace,
     worst(SpanId, signed(Duration)) AS worst_span
 FROM otel_traces
