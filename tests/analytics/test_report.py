@@ -742,6 +742,17 @@ def test_only_what_was_measured_is_within_its_quota(memory: bool, lake: Any) -> 
     assert "CPU, memory, network and file system" in of_tiny.because
 
 
+def test_plugin_calls_are_counted_by_the_metric(lake: Any) -> None:
+    """Calls without a span count where the histogram came; a plugin without a histogram is counted by its spans."""
+    run = lake.run()
+    run.trace(lake.span("GET /", 90, lake.plugin("a", "render", 40), lake.plugin("b", "render", 30)))
+    run.exponential(
+        "hub.plugin.call.duration", {-17: 999, -5: 1}, 0, 0.05, hub__plugin__id="a", hub__plugin__hook="render"
+    )
+    rows = {row.name: (row.calls, row.total) for row in checked(lake.write()).breakdown[0].plugins.rows}
+    assert rows == {"a": (1000, pytest.approx(0.05)), "b": (1, pytest.approx(0.03))}
+
+
 def test_explicit_histograms_feed_kpis(lake: Any) -> None:
     """Frames and searches sent as histograms with explicit bounds, as other SDKs do, have values as others have."""
     run = lake.run()

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
+from hubscope.analytics import kpis, plugin_durations
 from hubscope.analytics.model import Breakdown, ImportTime, PhaseTime, StartupTime, TimeList, TimeRow
 from hubscope.analytics.scope import Row, Scope
 
@@ -29,8 +30,25 @@ def of(scope: Scope) -> Breakdown:
         operations=listed(data.rows("root_operations_of_version", service=scope.service, version=scope.name)),
         queries=listed([row for row in timed if row["kind"] == "query"]),
         vector_searches=listed([row for row in timed if row["kind"] == "vector"]),
-        plugins=listed([row for row in timed if row["kind"] == "plugin"]),
+        plugins=listed(_plugins(scope, [row for row in timed if row["kind"] == "plugin"])),
     )
+
+
+def _plugins(scope: Scope, by_spans: Sequence[Row]) -> list[Row]:
+    """Plugin calls by hook from the histogram, which counts every call; by spans where no histogram came."""
+    found = {(row["name"], row["detail"]): row for row in by_spans}
+    for (plugin, hook), points in plugin_durations.points(scope).items():
+        lows = [p["low"] for p in points if p["low"] is not None]
+        highs = [p["high"] for p in points if p["high"] is not None]
+        found[plugin, hook] = {
+            "name": plugin,
+            "detail": hook,
+            "n": round(sum(p["n"] for p in points)),
+            "sum_s": sum(p["total"] or 0.0 for p in points),
+            "median_s": kpis.quantile_of(points, 0.5, lows, highs),
+            "p95_s": kpis.quantile_of(points, 0.95, lows, highs),
+        }
+    return list(found.values())
 
 
 def listed(rows: Sequence[Row], shown: int = SHOWN) -> TimeList:

@@ -337,11 +337,11 @@ def _aggregate_histogram(aggregate: str, points: list[Row]) -> Measured | None:
     if aggregate == "max":
         return Measured(max(highs), count) if highs else None
     if aggregate in _QUANTILES:
-        return Measured(_quantile(points, _QUANTILES[aggregate], lows, highs), count)
+        return Measured(quantile_of(points, _QUANTILES[aggregate], lows, highs), count)
     return None
 
 
-def _quantile(points: list[Row], q: float, lows: list[float], highs: list[float]) -> float:
+def quantile_of(points: list[Row], q: float, lows: list[float], highs: list[float]) -> float:
     """A quantile of merged histograms: the middle of the bucket that holds its rank, in the data's range.
 
     OpenTelemetry metrics data model, "ExponentialHistogram": bucket i is (base**i, base**(i+1)], base = 2**(2**-scale);
