@@ -19,7 +19,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "processors": NAMES | {"processors", "lake_rollup", "lake_schema", "lake_values"},
     "exporters": NAMES | LAKE | {"exporters", "processors.batch"},
     "collector": NAMES | LAKE | {"collector", "processors", "exporters"},
-    "analytics": NAMES | LAKE | {"analytics", "processors.rules", "processors.rules_file", "processors.targets"},
+    "analytics": NAMES
+    | LAKE
+    | {"analytics", "processors.limits", "processors.rules", "processors.rules_file", "processors.targets"},
     "examples": {"instrumentation"},
 }
 
