@@ -27,6 +27,17 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-
 COMMAND = [sys.executable, "-m", "hubscope.console", "status", "--watch", "--interval", "0.2"]
 
 
+def hear_ctrl_c() -> None:
+    """In the child before it starts: a background job of a shell script ignores SIGINT, and hands that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def own_terminal() -> None:
+    """In the child before it starts: what stands at its stdin is its terminal, with a Ctrl-C that it hears."""
+    hear_ctrl_c()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 def send(collector: Any, spans: int) -> int:
     request = ExportTraceServiceRequest()
     scope = request.resource_spans.add().scope_spans.add()
@@ -42,7 +53,10 @@ def send(collector: Any, spans: int) -> int:
 def test_json_has_rates_sizes_and_queues(shared_collector: Any) -> None:
     """Each line is an object; what came in between two looks is a rate; exporters, sizes and memory are there."""
     with subprocess.Popen(
-        [*COMMAND, "--json", "--lake", str(shared_collector.lake)], stdout=subprocess.PIPE, text=True
+        [*COMMAND, "--json", "--lake", str(shared_collector.lake)],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=hear_ctrl_c,
     ) as process:
         assert process.stdout is not None
         first = json.loads(process.stdout.readline())
@@ -85,7 +99,7 @@ def test_a_terminal_gets_a_view_that_is_drawn_anew(shared_collector: Any) -> Non
     environ = {**os.environ, "TERM": "xterm-256color"}
     process = subprocess.Popen(
         [*COMMAND, "--lake", str(shared_collector.lake)], stdin=theirs, stdout=theirs, stderr=theirs, env=environ,
-        start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        start_new_session=True, preexec_fn=own_terminal,
     )  # fmt: skip
     os.close(theirs)
     drawn = b""
