@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -23,21 +24,37 @@ class _Reader:
     def __init__(self) -> None:
         self._pid = -1
         self._process: Any = None
+        self._wall_s = self._cpu_s = 0.0
 
     def process(self) -> Any:
         if self._pid != os.getpid():
             import psutil
 
             self._process, self._pid = psutil.Process(), os.getpid()
-            self._process.cpu_percent()  # the first reading has nothing to compare with
+            self._wall_s, self._cpu_s = time.monotonic(), time.process_time()
         return self._process
+
+    def cpu_utilization(self) -> float | None:
+        """The share of the machine's CPUs used since the reading before, or None where no time has passed.
+
+        By the process's own clock: psutil's counts in ticks of 10 ms, and two readings 1 ms apart said 459 %.
+        """
+        self.process()
+        wall_s, cpu_s = time.monotonic(), time.process_time()
+        passed_s, used_s = wall_s - self._wall_s, cpu_s - self._cpu_s
+        if passed_s <= 0:
+            return None
+        self._wall_s, self._cpu_s = wall_s, cpu_s
+        return used_s / passed_s / (os.cpu_count() or 1)
 
 
 _reader = _Reader()
 
 
 def _cpu_utilization() -> Iterable[Observation]:
-    yield Observation(_reader.process().cpu_percent() / 100.0 / (os.cpu_count() or 1))
+    utilization = _reader.cpu_utilization()
+    if utilization is not None:
+        yield Observation(utilization)
 
 
 def _cpu_time() -> Iterable[Observation]:
