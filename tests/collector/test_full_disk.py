@@ -55,6 +55,17 @@ class Disk:
         with contextlib.suppress(subprocess.CalledProcessError):  # written faster than we asked
             self._mount("-o", f"remount,size={max(4096, shutil.disk_usage(self.path).used + free_bytes)}", "tmpfs")
 
+    def take_no_more_files(self) -> None:
+        deadline_s = time.monotonic() + 10
+        while True:
+            used = os.statvfs(self.path)
+            try:
+                self._mount("-o", f"remount,nr_inodes={used.f_files - used.f_ffree}", "tmpfs")
+                return
+            except subprocess.CalledProcessError:  # a file was made between the two: fewer than there are is refused
+                if time.monotonic() > deadline_s:
+                    raise
+
     def make_room(self) -> None:
         self._mount("-o", f"remount,size={DISK_BYTES},nr_inodes={FILES}", "tmpfs")
 
@@ -68,8 +79,7 @@ class Disk:
     def full_within(self, table: Path, how: str) -> Iterator[None]:
         """Full for who writes this table, while the lake's disk has room when it is asked."""
         if how == "no file":
-            used = os.statvfs(self.path)
-            self._mount("-o", f"remount,nr_inodes={used.f_files - used.f_ffree}", "tmpfs")
+            self.take_no_more_files()
             yield
             self.make_room()
             return

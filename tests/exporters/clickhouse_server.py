@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 import tempfile
 import threading
@@ -90,7 +91,7 @@ class ClickHouse:
             self._reply(handler, 500, str(error).encode(), {"X-ClickHouse-Exception-Code": found[1] if found else "0"})
             return
         if asked == "after":
-            handler.connection.close()
+            handler.connection.shutdown(socket.SHUT_RDWR)  # close() waits for the files made of it
             return
         self._reply(handler, 200, content)
 
