@@ -256,7 +256,11 @@ CPYTHON_GC_GENERATION = _attribute("cpython.gc.generation", "int", "The garbage 
 HUB_KPI_NAME = _attribute("hub.kpi.name", "string", "The KPI's name in kpis.toml.")
 HUB_KPI_AGGREGATE = _attribute("hub.kpi.aggregate", "string", "How the value was aggregated: `p95`, `max`, `ratio`, …")
 HUB_KPI_TARGET = _attribute("hub.kpi.target", "string", "The target it is held against, or absent.")
-HUB_KPI_STATUS = _attribute("hub.kpi.status", "string", "`pass`, `fail`, or `unknown` where there is no target.")
+HUB_KPI_STATUS = _attribute(
+    "hub.kpi.status",
+    "string",
+    "`pass`, `fail`, or `unknown`: no target, or a start that misses it by hubscope's own set-up only.",
+)
 HUB_ALERT_NAME = _attribute("hub.alert.name", "string", "The alert's name in kpis.toml.")
 HUB_ALERT_THRESHOLD = _attribute("hub.alert.threshold", "double", "The threshold that was crossed.")
 HUB_ALERT_OBSERVED = _attribute("hub.alert.observed", "double", "The value that crossed it.")
@@ -282,6 +286,7 @@ SPAN_STARTUP = _span(
     HUB_STARTUP_END,
 )
 SPAN_PHASE = _span("hub.startup.phase {name}", "INTERNAL", "A phase of the start.", HUB_STARTUP_PHASE)
+OWN_PHASE = "instrumentation"  # the phase of a start that the measuring's own set-up takes
 SPAN_FIRST_RENDER = _span("hub.startup.first_render", "INTERNAL", "From process creation to the first render.")
 SPAN_IMPORT = _span(
     "import {module}",

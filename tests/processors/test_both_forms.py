@@ -68,6 +68,20 @@ def test_the_same_spans_give_the_same_kpi_values(
     assert in_collector["scale.personas"] == (4.0, "unknown")  # four is no failure to bear ten
 
 
+@pytest.mark.parametrize(("own_s", "status"), [(0.6, "unknown"), (0.4, "fail"), (None, "fail")])
+def test_our_own_set_up_fails_no_start(
+    own_s: float | None, status: str, application: Any, the_rules: Rules, call: Any, derived_kpis: Any
+) -> None:
+    """A start that misses its target by hubscope's own set-up alone is unknown in both forms; by more, it fails."""
+    app = application()
+    phases = [] if own_s is None else [call("hub.startup.phase instrumentation", 0.6, own_s)]
+    about = {"hub.startup.type": "warm", "hub.startup.end": "interactive"}
+    batch = app.batch(app.run([call("hub.startup", 0.5, 1.5, about, children=phases)]))
+    expected = (pytest.approx(1.5), status)
+    assert derived_kpis(through(batch, the_rules))["startup.warm"] == expected
+    assert app.kpis()["startup.warm"] == expected
+
+
 def test_the_same_spans_give_the_same_violations(
     application: Any, the_rules: Rules, call: Any, plugin_call: Any, derived_events: Any
 ) -> None:

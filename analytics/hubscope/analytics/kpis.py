@@ -21,11 +21,10 @@ from hubscope.analytics.model import Kpi, RunValue
 from hubscope.analytics.scope import Row, Scope, rfc3339
 from hubscope.processors.rules import Feed
 from hubscope.processors.rules import Kpi as Rule
-from hubscope.semconv import HUB_PLUGIN_ID, METRIC_PLUGIN_OVERHEAD, SPAN_FIRST_RENDER, SPAN_STARTUP
+from hubscope.semconv import HUB_PLUGIN_ID, METRIC_PLUGIN_OVERHEAD, OWN_PHASE
 
 _QUANTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 _SHARES: Final = ("ratio", "apdex")  # between 0 and 1, unless a rule counts more of one thing than of another
-_OWN_PHASE: Final = "instrumentation"  # the start-up phase that hubscope itself takes
 _MARKER: Final = "/* feed */"
 
 
@@ -62,7 +61,7 @@ def evaluate(scope: Scope, rule: Rule) -> Kpi | None:
     low, high = interval if interval is not None else (None, None)
     status, reason = _judge(rule, value, low, high, len(runs), samples)
     own_s = _own_set_up_s(scope, rule, {run.id for run in runs}) if status == "fail" else 0.0
-    if own_s and rule.judge(max(value - own_s, 0.0)) != "fail":
+    if rule.is_missed_by_own_set_up(value, own_s):
         without = duration(max(value - own_s, 0.0))
         status, reason = "unknown", f"{duration(own_s)} of it are hubscope's own set-up; without it about {without}"
     return Kpi(
@@ -88,10 +87,10 @@ def evaluate(scope: Scope, rule: Rule) -> Kpi | None:
 
 def _own_set_up_s(scope: Scope, rule: Rule, runs: set[str]) -> float:
     """What of a start-up KPI in seconds is hubscope's own set-up, typically; 0.0 for any other KPI."""
-    if rule.unit != "s" or not any(set(feed.span) & {SPAN_STARTUP, SPAN_FIRST_RENDER} for feed in rule.feeds):
+    if not rule.has_own_set_up:
         return 0.0
     phases = scope.rows("startup_phases")
-    own = [float(row["sum_s"]) for row in phases if row["phase"] == _OWN_PHASE and row["run"] in runs]
+    own = [float(row["sum_s"]) for row in phases if row["phase"] == OWN_PHASE and row["run"] in runs]
     return float(np.median(own)) if own else 0.0
 
 

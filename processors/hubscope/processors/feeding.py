@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from hubscope import semconv
 from hubscope.processors.rules import Feed, Kpi, Rules
 from hubscope.processors.selection import as_number, as_text, attributes_match, span_matches
 from hubscope.processors.sketch import SCALE, Sketch, bucket_of, middle_of
-from hubscope.processors.windows import RATINGS, Subject, Windows, apdex_score
+from hubscope.processors.windows import OWN_SET_UP, RATINGS, Subject, Windows, apdex_score
 
 DELTA: Final = 1
 CUMULATIVE: Final = 2
@@ -23,6 +24,9 @@ MAX_SERIES: Final = 40_000
 # A cumulative series seen for the first time counts from its start if that is recent (two export intervals of the
 # SDK's 60 s); else only from its next point on, because nobody knows when the sum grew.
 MAX_FIRST_SPAN_S: Final = 120.0
+
+
+_OWN_PHASE: Final = Feed(span=(semconv.SPAN_PHASE.format(name=semconv.OWN_PHASE),))
 
 
 class Stream(NamedTuple):
@@ -41,6 +45,8 @@ def streams_of(rules: Rules) -> tuple[Stream, ...]:
         found += [Stream(kpi, str(n), feed) for n, feed in enumerate(feeds) if feed is not None]
         if kpi.ratings is not None:
             found.append(Stream(kpi, RATINGS, kpi.ratings))
+        if kpi.has_own_set_up:
+            found.append(Stream(kpi, OWN_SET_UP, _OWN_PHASE))
     return tuple(found)
 
 

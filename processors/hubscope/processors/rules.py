@@ -41,6 +41,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from hubscope.processors.targets import Target, show_quantity
+from hubscope.semconv import SPAN_FIRST_RENDER, SPAN_STARTUP
 
 AGGREGATES: Final = (
     "p50", "p95", "p99", "mean", "min", "max", "last", "distinct", "reciprocal_mean", "growth_per_h", "ratio", "apdex",
@@ -88,6 +89,16 @@ class Kpi:
     window_s: float = 60.0
     minimum_window_s: float = 0.0  # growth_per_h only: less than this shows no trend
     note: str = ""
+
+    @property
+    def has_own_set_up(self) -> bool:
+        """Whether it is the time of a start, of which a part is the measuring's own set-up."""
+        starts = {SPAN_STARTUP, SPAN_FIRST_RENDER}
+        return self.unit == "s" and any(not starts.isdisjoint(feed.span) for feed in self.feeds)
+
+    def is_missed_by_own_set_up(self, value: float, own_s: float) -> bool:
+        """Whether it fails, and would not without the `own_s` that the measuring's own set-up took."""
+        return own_s > 0 and self.judge(value) == "fail" and self.judge(max(value - own_s, 0.0)) != "fail"
 
     def judge(self, value: float | None) -> str:
         """`pass`, `fail`, or `unknown`: no value, no target, or a scale that was not asked for."""

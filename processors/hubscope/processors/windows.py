@@ -24,6 +24,7 @@ SLOTS: Final = 6
 SLOTS_OF_GROWTH: Final = 60  # one point a minute of an hour: 1770 pairs for Theil-Sen
 MAX_STREAMS: Final = 256  # processes of one service and version that growth follows at once
 RATINGS: Final = "ratings"
+OWN_SET_UP: Final = "own set-up"  # of a start: what the measuring itself took of it
 
 _log = logging.getLogger(__name__)
 
@@ -41,10 +42,12 @@ class KpiValue(NamedTuple):
     value: float  # in the KPI's unit, never NaN
     start_ns: int
     time_ns: int  # the latest sample's
+    own_s: float = 0.0  # of a start: what the measuring's own set-up takes of it
 
     @property
     def status(self) -> str:
-        return self.kpi.judge(self.value)
+        """As the KPI's record judges; a start that misses its target by the measuring's part alone is unknown."""
+        return "unknown" if self.kpi.is_missed_by_own_set_up(self.value, self.own_s) else self.kpi.judge(self.value)
 
 
 class Raised(NamedTuple):
@@ -102,6 +105,14 @@ def aggregate(kpi: Kpi, streams: dict[str, list[Sketch]]) -> float:
     if kpi.aggregate == "apdex" and RATINGS in merged:
         first.merge(merged[RATINGS])
     return _of_one(kpi.aggregate, first)
+
+
+def _own_set_up_s(sketches: list[Sketch]) -> float:
+    """The typical own part of the starts in a window; 0 where none was sent."""
+    whole = Sketch()
+    for sketch in sketches:
+        whole.merge(sketch)
+    return whole.quantile(0.5) if whole.count else 0.0
 
 
 def _of_one(how: str, sketch: Sketch) -> float:
@@ -181,7 +192,8 @@ class Windows:
             value = aggregate(kpi, streams)
             if math.isnan(value):
                 continue
-            yield KpiValue(subject, kpi, value, (oldest + 1) * slot_ns(kpi), window.latest_ns)
+            own_s = _own_set_up_s(streams.get(OWN_SET_UP, []))
+            yield KpiValue(subject, kpi, value, (oldest + 1) * slot_ns(kpi), window.latest_ns, own_s)
             yield from self._judge(subject, kpi, value, window.latest_ns)
 
     def _judge(self, subject: Subject, kpi: Kpi, value: float, time_ns: int) -> Iterator[Raised]:

@@ -170,7 +170,7 @@ class Startup:
         tracer, context = self._handles.tracer, self._context()
         ours = (
             ("interpreter", self._start.unix_nano, process_start.LOADED_NS),
-            ("instrumentation", process_start.LOADED_NS, self._ready_ns),
+            (semconv.OWN_PHASE, process_start.LOADED_NS, self._ready_ns),
         )
         for name, start_ns, end_ns in ours:
             phase = tracer.start_span(
