@@ -44,7 +44,8 @@ placed AS (
     LEFT JOIN phases
         ON phases.trace_id = spans.trace_id AND phases.start_ns <= spans.start_ns
         AND phases.end_ns >= spans.start_ns + spans.duration_ns
-    WHERE spans.phase IS NULL AND NOT spans.is_import AND spans.name <> 'hub.startup'
+    WHERE spans.phase IS NULL AND NOT spans.is_import
+        AND spans.name NOT IN ('hub.startup', 'hub.startup.first_render')
         AND (spans.shape <> '' OR starts.span_id IS NOT NULL)
     GROUP BY ALL
 )
