@@ -164,7 +164,8 @@ def _entry(
     new = list(observe(later, p.metric, p.dimensions).values())
     if not old or not new:
         return entry(f"{p.metric} was not seen in {later.name}, so nothing can be said", later)
-    gone = not {b.fingerprint for b in found.get((later.service, later.name), ())} & set(made.for_)
+    seen_later = {f for b in found.get((later.service, later.name), ()) for f in b.fingerprints}
+    gone = seen_later.isdisjoint(made.for_)
     saving = statistics.median(old) - statistics.median(new)
     low = high = None
     if min(len(old), len(new)) >= 2:

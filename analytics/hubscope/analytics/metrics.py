@@ -11,6 +11,8 @@ is defined also where the thing it is about has vanished.
                                                             shape this is that query's time
     startup.duration           type                         process creation to interactive
     startup.phase_duration     phase
+    startup.part_duration      part                         spans of that name that stand directly in the start and in
+                                                            no phase; 0 where the start was seen without any
     startup.import_total                                    imports of the start that no other import contains; 0
                                                             where each was below the recording threshold
     startup.package_import_time  packages                   import time of these packages within the start; 0 where the
@@ -213,6 +215,15 @@ def package_import_time(scope: Scope, dimensions: Mapping[str, str]) -> dict[str
     return times
 
 
+def startup_part_time(scope: Scope, dimensions: Mapping[str, str]) -> dict[str, float]:
+    """See the top of this file."""
+    times = {row["run"]: 0.0 for row in scope.rows("startup")}
+    for row in scope.rows("startup_parts"):
+        if row["direct"] and not row["shape"] and not row["phases"] and row["name"] == dimensions["part"]:
+            times[row["run"]] = times.get(row["run"], 0.0) + row["sum_s"]
+    return times
+
+
 _LISTED: Final = {
     "root.duration": root_durations,
     "query.duration": query_durations,
@@ -227,6 +238,7 @@ _LISTED: Final = {
 _ASKED: Final = {
     "query.time_per_operation": query_time_per_operation,
     "startup.package_import_time": package_import_time,
+    "startup.part_duration": startup_part_time,
 }
 
 

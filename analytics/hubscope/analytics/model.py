@@ -170,6 +170,12 @@ class Bottleneck(_Json):
     version: str | None = None  # the version it was found on
     status: str = "open"  # open | resolved (a later version was seen without it; these come last)
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # the figures behind the sentence
+    also: tuple[str, ...] = ()  # fingerprints that parts of it would have alone: one query in several operations
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """All it answers to. What was said of a part when it stood alone is said of it."""
+        return (self.fingerprint, *self.also)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -282,6 +288,7 @@ class NotJudged(_Json):
 
     what: str
     because: str
+    for_: tuple[str, ...] = ()  # fingerprints of the findings whose saving could not be predicted
 
 
 @dataclasses.dataclass(frozen=True)

@@ -196,7 +196,7 @@ def _report(location: str, data: Data, service: str | None, databases: tuple[Pat
     settled = ledger.settle(
         [r for r in everything.values() if service is None or r.service == service], versions, found
     )
-    open_ones = {b.fingerprint for b in bottlenecks if b.status == "open"}
+    open_ones = {fingerprint for b in bottlenecks if b.status == "open" for fingerprint in b.fingerprints}
     recommendations = sorted(
         (dataclasses.replace(r, status="open" if open_ones & set(r.for_) else "resolved") for r in recommended),
         key=lambda r: (
@@ -233,15 +233,19 @@ def _detect(scope: Scope) -> list[Outcome]:
 
 def _ordered(found: dict[tuple[str, str], tuple[Bottleneck, ...]], newest: dict[str, str]) -> tuple[Bottleneck, ...]:
     """Worst first: open before resolved, then by severity, then by the rate at which it loses time. One entry a
-    fingerprint: the newest version that shows it."""
-    latest: dict[str, Bottleneck] = {}
+    finding: the newest version that shows any part of it."""
+    latest: list[Bottleneck] = []
     for (service, version), findings in found.items():  # versions oldest first
-        for finding in findings:
-            status = "open" if newest[service] == version else "resolved"
-            latest[finding.fingerprint] = dataclasses.replace(finding, status=status)
+        again = {fingerprint for finding in findings for fingerprint in finding.fingerprints}
+        status = "open" if newest[service] == version else "resolved"
+        latest = [
+            *(old for old in latest if again.isdisjoint(old.fingerprints)),
+            # Of one version the last counts: a phase may be slow in cold and in warm starts.
+            *{f.fingerprint: dataclasses.replace(f, status=status) for f in findings}.values(),
+        ]
     return tuple(
         sorted(
-            latest.values(),
+            latest,
             key=lambda b: (
                 b.status != "open",
                 SEVERITIES.index(b.severity),
@@ -271,12 +275,12 @@ def _recommend(
                 for r in recorded
                 if r.service == scope.service
                 and (r.version or "") == scope.name
-                and {f.fingerprint for f in findings} & set(r.for_)
+                and {fingerprint for f in findings for fingerprint in f.fingerprints} & set(r.for_)
                 and scope is not scopes[-1]
             ]
             made.extend(old)
             answered = {fingerprint for r in old for fingerprint in r.for_}
-            case = Case(scope, tuple(f for f in findings if f.fingerprint not in answered), databases)
+            case = Case(scope, tuple(f for f in findings if answered.isdisjoint(f.fingerprints)), databases)
             for recommender in RECOMMENDERS:
                 advice = recommender(case)
                 made.extend(advice.recommendations)
@@ -377,7 +381,15 @@ def _not_judged(
         )
     if path is None:
         found.append(NotJudged("the ledger", "a lake at a URL has no ledger; predictions are not kept"))
-    return tuple(dict.fromkeys(found))
+    return _once(found)
+
+
+def _once(found: Sequence[NotJudged]) -> tuple[NotJudged, ...]:
+    """What is said of several findings in the same words is said once, of all of them."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for said in found:
+        alike.setdefault((said.what, said.because), []).extend(said.for_)
+    return tuple(NotJudged(*words, tuple(dict.fromkeys(about))) for words, about in alike.items())
 
 
 def _traces(data: Data, bottlenecks: Sequence[Bottleneck]) -> tuple[Trace, ...]:

@@ -27,10 +27,11 @@ from hubscope.analytics.findings import (
 )
 from hubscope.analytics.model import Bottleneck, Checked
 from hubscope.analytics.scope import Row, Scope
+from hubscope.semconv import OWN_PHASE
 
 NAME: Final = "slow_phase"
 # The interpreter's own start and the measuring's: no part of the program, and nothing it could change.
-NOT_THE_PROGRAMS: Final = frozenset({"interpreter", "instrumentation"})
+NOT_THE_PROGRAMS: Final = frozenset({"interpreter", OWN_PHASE})
 # The plan's 3.1; the rules may say otherwise.
 TARGETS_S: Final = {"cold": ("startup.cold", 3.0), "warm": ("startup.warm", 1.0)}
 
@@ -94,7 +95,14 @@ def _parts(scope: Scope) -> Iterator[Bottleneck]:
                 impact=impact(scope, total(group, "sum_s"), share, None if is_job else kpi),
                 evidence=one_span(example["worst_trace"], example["worst_span"]),
                 version=scope.name or None,
-                facts={"part": name, "part_s": part_s, "startup_s": took_s, "target_s": target_s, "type": kind},
+                facts={
+                    "part": name,
+                    "part_s": part_s,
+                    "startup_s": took_s,
+                    "target_s": target_s,
+                    "type": kind,
+                    "ended_by": ended_by,
+                },
             )
 
 

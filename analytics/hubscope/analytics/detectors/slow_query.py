@@ -2,11 +2,14 @@
 slow for the rows it hands over.
 
 A shape that is slow only because it is repeated is the N+1 detector's. A start's statement is one like any other,
-unless a finding of slow_phase tells of the phase it stands in.
+unless a finding of slow_phase tells of the phase it stands in. A shape that is slow in several operations is one
+finding that names them: what makes it slow lies in the database, and one change mends all.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections import defaultdict
 from typing import Final
 
 from hubscope.analytics.detectors import n_plus_one, slow_phase
@@ -34,6 +37,21 @@ from hubscope.analytics.scope import Row, Scope
 NAME: Final = "slow_query"
 
 
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """One shape in one operation in which it is too slow."""
+
+    operation: str
+    rows: list[Row]
+    share: float  # of the operation's time
+    over: bool  # the target for a query; else the half of a slow operation
+    median_s: float
+    p95_s: float
+    count: float
+    spent_s: float
+    lost_s: float
+
+
 def detect(scope: Scope) -> Outcome:
     rows = scope.rows("query_shapes")
     if not rows:
@@ -48,7 +66,7 @@ def detect(scope: Scope) -> Outcome:
         if typical(group, "p95_s") >= response_s
     }
     told = _told_by_phases(scope)
-    findings = []
+    places: dict[tuple[str, str], list[Place]] = defaultdict(list)
     slowest = 0.0
     for (operation, shape), group in grouped(rows, "operation", "shape").items():
         p95_s, median_s = typical(group, "p95_s"), typical(group, "median_s")
@@ -66,11 +84,16 @@ def detect(scope: Scope) -> Outcome:
             and _wasteful(scope, shape, median_s)
         )
         if over or dominant:
-            findings.append(_finding(scope, operation, shape, group, share, target_s, over))
+            spent_s, count = total(group, "sum_s"), total(group, "n")
+            lost_s = spent_s - (count * target_s if over and median_s > target_s else 0.0)
+            places[shape, group[0]["system"]].append(
+                Place(operation, group, share, over, median_s, p95_s, count, spent_s, lost_s)
+            )
         else:
             slowest = max(slowest, p95_s)
     fine = Checked("queries", f"the slowest other shape has a p95 of {duration(slowest)}, target {duration(target_s)}")
-    return Outcome(tuple(findings), (fine,) if slowest else ())
+    findings = tuple(_finding(scope, shape, found, target_s, roots) for (shape, _), found in places.items())
+    return Outcome(findings, (fine,) if slowest else ())
 
 
 def _told_by_phases(scope: Scope) -> set[str]:
@@ -86,45 +109,86 @@ def _told_by_phases(scope: Scope) -> set[str]:
     }
 
 
-def _finding(
-    scope: Scope, operation: str, shape: str, group: list[Row], share: float, target_s: float, over: bool
-) -> Bottleneck:
-    p95_s, median_s = typical(group, "p95_s"), typical(group, "median_s")
-    count, spent_s = total(group, "n"), total(group, "sum_s")
-    example = worst(group, "max_s")
+def _finding(scope: Scope, shape: str, places: list[Place], target_s: float, roots: dict[str, float]) -> Bottleneck:
+    """One finding of all operations in which the shape is slow; it is described where it costs most."""
+    places = sorted(places, key=lambda place: (-place.lost_s, place.operation))
+    main = places[0]
+    example = worst(main.rows, "max_s")
     returned = _rows_returned(scope, shape)
-    why = f"p95 {duration(p95_s)}, target {duration(target_s)}" if over else f"{share:.0%} of its time"
+    why = f"p95 {duration(main.p95_s)}, target {duration(target_s)}" if main.over else f"{main.share:.0%} of its time"
     few = ""
-    if returned is not None and _wasteful(scope, shape, median_s):
+    if returned is not None and _wasteful(scope, shape, main.median_s):
         rows = counted(round(returned), "row")
         few = f" for {rows}, so it most likely reads many more than it returns: look for a missing index"
+    # The first by name, not the dearest: which one that is changes from run to run.
+    own, *also = (fingerprint(NAME, scope.service, p.operation, shape) for p in sorted(places, key=_by_name))
+    kpi = n_plus_one.awaited_kpi(scope, main.operation) if main.operation else None
     return Bottleneck(
-        fingerprint=fingerprint(NAME, scope.service, operation, shape),
+        fingerprint=own,
         detector=NAME,
-        severity=severity_by_ratio(p95_s / target_s),
+        severity=severity_by_ratio(max(place.p95_s for place in places) / target_s),
         service=scope.service,
-        operation=operation,
-        sentence=f"The query {shape!r} in {operation or 'no root operation'} takes {duration(median_s)}{few} ({why}).",
+        operation=main.operation,
+        sentence=(
+            f"The query {shape!r} in {main.operation or 'no root operation'}{_elsewhere(places)} takes "
+            f"{duration(main.median_s)}{few} ({why})."
+        ),
         impact=impact(
             scope,
-            spent_s - (count * target_s if over and median_s > target_s else 0.0),
-            share if operation else None,
-            n_plus_one.awaited_kpi(scope, operation) if operation else None,
+            sum(place.lost_s for place in places),
+            _share_of(scope, places, kpi, roots) if main.operation else None,
+            kpi,
         ),
-        evidence=one_span(example["worst_trace"], example["worst_span"]),
+        evidence=tuple(
+            evidence
+            for place in places
+            for row in (worst(place.rows, "max_s"),)
+            for evidence in one_span(row["worst_trace"], row["worst_span"])
+        ),
         version=scope.name or None,
         facts={
             "query": shape,
             "collection": example["collection"],
             "system": example["system"],
             "namespace": example["namespace"],
-            "median_s": median_s,
-            "p95_s": p95_s,
-            "count": count,
-            "seconds": spent_s,
+            "median_s": main.median_s,
+            "p95_s": main.p95_s,
+            "count": main.count,
+            "seconds": main.spent_s,
             "rows_returned": returned,
+            "operations": [
+                {
+                    "operation": place.operation,
+                    "median_s": place.median_s,
+                    "p95_s": place.p95_s,
+                    "count": place.count,
+                    "seconds": place.spent_s,
+                }
+                for place in places
+            ],
         },
+        also=tuple(also),
     )
+
+
+def _by_name(place: Place) -> str:
+    return place.operation
+
+
+def _elsewhere(places: list[Place]) -> str:
+    """` and as slowly in GET /b, GET /c and 2 more operations`, of the places after the first."""
+    names = [place.operation or "no root operation" for place in places[1:]]
+    if len(names) > 3:
+        names = [*names[:2], counted(len(names) - 2, "more operation")]
+    listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return f" (too slow in {listed} as well)" if names else ""
+
+
+def _share_of(scope: Scope, places: list[Place], kpi: str | None, roots: dict[str, float]) -> float:
+    """The query's share of the time of those operations that the KPI is about; a start is not about responses."""
+    meant = [p for p in places if p.operation and n_plus_one.awaited_kpi(scope, p.operation) == kpi]
+    whole_s = sum(roots.get(place.operation, 0.0) for place in meant)
+    return min(sum(place.spent_s for place in meant) / whole_s, 1.0) if whole_s else 0.0
 
 
 def _wasteful(scope: Scope, shape: str, median_s: float) -> bool:

@@ -1,6 +1,7 @@
 """What to do about findings, and what it would save: each a function of one group of runs and its findings.
 
-A prediction that cannot be made is not made: it stands among what could not be judged, with the reason.
+A prediction that cannot be made is not made: it stands among what could not be judged, with the reason. Each finding
+has one or the other, so each detector is some recommender's.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from hubscope.analytics.recommend import (
     faster,
     import_lazily,
     larger_cache,
+    no_method,
     plugin_within_quota,
 )
 from hubscope.analytics.recommend.advice import Advice, Case
@@ -27,6 +29,7 @@ RECOMMENDERS: Final[tuple[Recommender, ...]] = (
     larger_cache.recommend,
     plugin_within_quota.recommend,
     faster.recommend,
+    no_method.recommend,
 )
 
 __all__ = ["RECOMMENDERS", "Advice", "Case", "Recommender"]

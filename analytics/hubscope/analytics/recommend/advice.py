@@ -7,11 +7,11 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
-from hubscope.analytics.findings import fingerprint
+from hubscope.analytics.findings import PREDICTION_WIDTH, fingerprint, size
 from hubscope.analytics.metrics import observe
 from hubscope.analytics.model import Bottleneck, NotJudged, Predicted, Recommendation
+from hubscope.analytics.recommend.whole import longest_s
 from hubscope.analytics.scope import Scope
 from hubscope.analytics.statistics import t_quantile
 
@@ -35,25 +35,16 @@ class Advice:
 
 
 def not_made(finding: Bottleneck, what: str, because: str) -> Advice:
-    return Advice(not_judged=(NotJudged(f"what {what} would save ({finding.operation})", because),))
+    """Said instead of a prediction: it names the finding, so that none is left without a word."""
+    said = NotJudged(f"what {what} would save ({finding.operation})", because, finding.fingerprints)
+    return Advice(not_judged=(said,))
 
 
 def together(advices: Sequence[Advice]) -> Advice:
-    """All of them, but for predictions whose range reaches down to no saving at all: those are said not to be made."""
-    made = [r for advice in advices for r in advice.recommendations]
     return Advice(
-        tuple(r for r in made if r.predicted.low > 0),
-        (
-            *(n for advice in advices for n in advice.not_judged),
-            *(NotJudged(f"what it would save: {r.change}", _TOO_WIDE) for r in made if r.predicted.low <= 0),
-        ),
+        tuple(r for advice in advices for r in advice.recommendations),
+        tuple(n for advice in advices for n in advice.not_judged),
     )
-
-
-_TOO_WIDE: Final = (
-    "what is known so far leaves room for no saving at all: more runs of this version, or a database to time it on "
-    "(--database FILE) where it is about queries, would narrow it"
-)
 
 
 def _spread(values: Sequence[float]) -> float:
@@ -70,7 +61,7 @@ def _spread(values: Sequence[float]) -> float:
     return max(math.exp(min(t_quantile(0.95, len(logarithms) - 1) * error, 700.0)), 1.05)
 
 
-def recommendation(
+def recommended(
     case: Case,
     finding: Bottleneck,
     kind: str,
@@ -87,30 +78,43 @@ def recommendation(
     saved_s: float,
     verify: str,
     unit: str = "s",
-) -> Recommendation:
+    mends: Sequence[Bottleneck] = (),
+) -> Advice:
     """A recommendation whose range holds what is not known about `then` and how unlike each other the runs are.
 
-    `saved_s`: seconds that the change would have saved in all of the observed time.
+    `saved_s`: seconds that the change would have saved in all of the observed time. `mends`: the other findings that
+    the same change mends.
 
     low..high is a 90 % range: the method's own (`then_high`..`then_low`), made wider on both sides by the factor of
-    the runs' own spread (see `_spread`). low is above 0 wherever even `then_high` is less than `now`.
+    the runs' own spread (see `_spread`), and nothing in it is more than the longest whole (see whole.py). A range
+    that reaches down to no saving, or is wider than PREDICTION_WIDTH, is said not to be known instead.
     """
-    spent = case.scope.spent(saved_s)
     values = list(observe(case.scope, metric, dimensions).values())
     factor = _spread(values)
-    return Recommendation(
+    whole = longest_s(case.scope, metric, dimensions)
+    most = math.inf if whole is None else whole
+    saving = min(now - then, most)
+    least_known, most_known = min(now - then_high, now - then), max(now - then_low, now - then)
+    low, high = min(least_known / factor, saving), min(most_known * factor, most)
+    answered = tuple(dict.fromkeys(f for one in (finding, *mends) for f in one.fingerprints))
+    if _is_too_wide(low, high):
+        by_method = _is_too_wide(least_known, min(most_known, most))
+        because = _why_too_wide(case, finding, len(values), by_method, f"{size(low, unit)} to {size(high, unit)}", low)
+        return Advice(not_judged=(NotJudged(f"what it would save: {change} ({finding.operation})", because, answered),))
+    spent = case.scope.spent(saved_s * saving / (now - then))
+    made = Recommendation(
         fingerprint=fingerprint(kind, case.scope.service, finding.fingerprint),
-        for_=(finding.fingerprint,),
+        for_=answered,
         change=change,
         where=where,
         predicted=Predicted(
             metric=metric,
             unit=unit,
             now=now,
-            then=then,
-            saving=now - then,
-            low=min(now - then_high, now - then) / factor,
-            high=max(now - then_low, now - then) * factor,
+            then=now - saving,
+            saving=saving,
+            low=low,
+            high=high,
             method=method,
             dimensions=dict(dimensions),
             saving_seconds_per_day=spent.per_day,
@@ -122,3 +126,24 @@ def recommendation(
         service=case.scope.service,
         version=case.scope.name or None,
     )
+    return Advice((made,))
+
+
+def _is_too_wide(low: float, high: float) -> bool:
+    return low <= 0 or high > PREDICTION_WIDTH * low
+
+
+def _why_too_wide(case: Case, finding: Bottleneck, runs: int, by_method: bool, span: str, low: float) -> str:
+    """What leaves the range so wide, the runs or the method, and what would narrow it."""
+    room = f"room for anything from {span}" if low > 0 else "room for no saving at all"
+    if by_method or runs < 2:
+        can_be_timed = finding.detector in ("slow_query", "n_plus_one") and not case.databases
+        way = ": --database FILE would let it be timed" if can_be_timed else ""
+        return f"what was measured of it leaves {room}{way}"
+    if runs == 2:
+        return f"only 2 runs of {_version(case)} show it, and they leave {room}: one more run would narrow it"
+    return f"{runs} runs of {_version(case)}, unlike each other, leave {room}: more runs would narrow it"
+
+
+def _version(case: Case) -> str:
+    return f"version {case.scope.name}" if case.scope.name else "it"

@@ -21,7 +21,7 @@ from hubscope.analytics.metrics import observe
 from hubscope.analytics.model import Bottleneck
 from hubscope.analytics.recommend import sqlite_copy as sqlite
 from hubscope.analytics.recommend.add_index import query_text
-from hubscope.analytics.recommend.advice import Advice, Case, not_made, recommendation, together
+from hubscope.analytics.recommend.advice import Advice, Case, not_made, recommended, together
 from hubscope.analytics.statistics import t_quantile
 
 # SQLite's own limit of bound values in a statement since 3.32; batches are not predicted past it.
@@ -64,25 +64,21 @@ def _one(case: Case, finding: Bottleneck) -> Advice:
     share, share_low, share_high, method = found
     then, low, high = (left + min(s, 1.0) * offenders_s for s in (share, share_low, share_high))
     each = round(facts["queries_each"])
-    return Advice(
-        (
-            recommendation(
-                case,
-                finding,
-                "batch_queries",
-                change=f"Fetch the {each} items of {finding.operation} in one query (WHERE … IN (…), or a join).",
-                where=f"{facts['parent'] or finding.operation}, query {facts['query']!r}",
-                metric="query.time_per_operation",
-                dimensions=dimensions,
-                now=now,
-                then=then,
-                then_low=low,
-                then_high=high,
-                method=method,
-                saved_s=(now - then) * _occurrences(case, finding.operation),
-                verify=f"{facts['query']!r} is gone from {finding.operation}, and one query took its place",
-            ),
-        )
+    return recommended(
+        case,
+        finding,
+        "batch_queries",
+        change=f"Fetch the {each} items of {finding.operation} in one query (WHERE … IN (…), or a join).",
+        where=f"{facts['parent'] or finding.operation}, query {facts['query']!r}",
+        metric="query.time_per_operation",
+        dimensions=dimensions,
+        now=now,
+        then=then,
+        then_low=low,
+        then_high=high,
+        method=method,
+        saved_s=(now - then) * _occurrences(case, finding.operation),
+        verify=f"{facts['query']!r} is gone from {finding.operation}, and one query took its place",
     )
 
 

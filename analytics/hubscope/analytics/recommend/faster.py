@@ -1,4 +1,4 @@
-"""Vector searches and start-up phases brought to their target: the excess, as far as it is on the critical path.
+"""What is brought to its target (vector searches, start-up phases and parts): the excess on the critical path.
 
 The retimer in its simplest form: in the worst trace, which share of the offender's time is on the critical path? Only
 that much of a saving reaches the user.
@@ -11,13 +11,15 @@ import statistics
 from hubscope.analytics.findings import duration
 from hubscope.analytics.metrics import observe
 from hubscope.analytics.model import Bottleneck
-from hubscope.analytics.recommend.advice import Advice, Case, not_made, recommendation, together
+from hubscope.analytics.recommend.advice import Advice, Case, not_made, recommended, together
 from hubscope.analytics.traces import build_trace
 
 
 def recommend(case: Case) -> Advice:
     searches = [_search(case, finding) for finding in case.of("slow_vector_search")]
-    phases = [_phase(case, finding) for finding in case.of("slow_phase") if "phase" in finding.facts]
+    phases = [
+        _phase(case, finding) if "phase" in finding.facts else _part(case, finding) for finding in case.of("slow_phase")
+    ]
     return together([*searches, *phases])
 
 
@@ -67,6 +69,23 @@ def _phase(case: Case, finding: Bottleneck) -> Advice:
     )
 
 
+def _part(case: Case, finding: Bottleneck) -> Advice:
+    """What stands in a start outside every phase."""
+    facts = finding.facts
+    if facts["ended_by"] == "exit":
+        because = "a program that only starts and ends has no target that says how much of it is too much"
+        return not_made(finding, f"doing less of {facts['part']}", because)
+    return _to_target(
+        case,
+        finding,
+        metric="startup.part_duration",
+        dimensions={"part": facts["part"]},
+        target_s=max(facts["part_s"] - (facts["startup_s"] - facts["target_s"]), 0.0),
+        count=len(case.scope.runs),
+        change=f"Do less of {facts['part']} in the start, or move it behind interactive.",
+    )
+
+
 def _to_target(
     case: Case,
     finding: Bottleneck,
@@ -85,26 +104,21 @@ def _to_target(
     if now <= target_s:
         return not_made(finding, "making it faster", "the typical one meets its target; only the slow ones miss it")
     then = now - (now - target_s) * share
-    return Advice(
-        (
-            recommendation(
-                case,
-                finding,
-                "faster",
-                change=change,
-                where=finding.operation,
-                metric=metric,
-                dimensions=dimensions,
-                now=now,
-                then=then,
-                then_low=0.0,
-                then_high=now - (now - target_s) * share * 0.5,
-                method=(
-                    f"the excess over {duration(target_s)}, of which {share:.0%} lies on the critical path of its "
-                    "worst trace"
-                ),
-                saved_s=(now - then) * count,
-                verify=f"{metric} of {finding.operation} meets {duration(target_s)}",
-            ),
-        )
+    return recommended(
+        case,
+        finding,
+        "faster",
+        change=change,
+        where=finding.operation,
+        metric=metric,
+        dimensions=dimensions,
+        now=now,
+        then=then,
+        then_low=0.0,
+        then_high=now - (now - target_s) * share * 0.5,
+        method=(
+            f"the excess over {duration(target_s)}, of which {share:.0%} lies on the critical path of its worst trace"
+        ),
+        saved_s=(now - then) * count,
+        verify=f"{metric} of {finding.operation} meets {duration(target_s)}",
     )

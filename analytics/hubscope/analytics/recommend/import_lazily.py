@@ -7,7 +7,7 @@ import statistics
 from hubscope.analytics.detectors.slow_imports import NO_CODE
 from hubscope.analytics.metrics import package_import_time
 from hubscope.analytics.model import Bottleneck
-from hubscope.analytics.recommend.advice import Advice, Case, not_made, recommendation, together
+from hubscope.analytics.recommend.advice import Advice, Case, not_made, recommended, together
 
 
 def recommend(case: Case) -> Advice:
@@ -25,26 +25,22 @@ def _one(case: Case, finding: Bottleneck) -> Advice:
     # What else brings in the packages that came along is not recorded, since an import runs once; at worst they stay.
     alone = package_import_time(case.scope, {"packages": module.partition(".")[0]})
     stays = now - statistics.median(alone.values())
-    return Advice(
-        (
-            recommendation(
-                case,
-                finding,
-                "import_lazily",
-                change=f"Import {module} where it is first used, inside the function, instead of at start.",
-                where=f"the import of {module} (its trace shows which import or phase it stands in)",
-                metric="startup.package_import_time",
-                dimensions=dimensions,
-                now=now,
-                then=0.0,
-                then_low=0.0,
-                then_high=stays,
-                method=(
-                    f"import time of {len(packages)} package{'s' * (len(packages) != 1)} of which nothing was used "
-                    "before interactive; packages it brought that are used are left out, shared ones charged once"
-                ),
-                saved_s=sum(values.values()),
-                verify=f"`import {module}` is no longer in the trace of hub.startup",
-            ),
-        )
+    return recommended(
+        case,
+        finding,
+        "import_lazily",
+        change=f"Import {module} where it is first used, inside the function, instead of at start.",
+        where=f"the import of {module} (its trace shows which import or phase it stands in)",
+        metric="startup.package_import_time",
+        dimensions=dimensions,
+        now=now,
+        then=0.0,
+        then_low=0.0,
+        then_high=stays,
+        method=(
+            f"import time of {len(packages)} package{'s' * (len(packages) != 1)} of which nothing was used "
+            "before interactive; packages it brought that are used are left out, shared ones charged once"
+        ),
+        saved_s=sum(values.values()),
+        verify=f"`import {module}` is no longer in the trace of hub.startup",
     )

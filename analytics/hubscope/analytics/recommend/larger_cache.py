@@ -9,7 +9,7 @@ from hubscope.analytics.detectors.low_cache_hit_rate import access_logs
 from hubscope.analytics.findings import total
 from hubscope.analytics.metrics import observe
 from hubscope.analytics.model import Bottleneck
-from hubscope.analytics.recommend.advice import Advice, Case, not_made, recommendation, together
+from hubscope.analytics.recommend.advice import Advice, Case, not_made, recommended, together
 
 # The capacity that gives this share of the hits that any capacity gives: the last few cost the most room.
 ENOUGH: Final = 0.99
@@ -40,28 +40,24 @@ def _one(case: Case, finding: Bottleneck) -> Advice:
     then = min(miss_rate * load_s, now)
     # First look-ups may load dearer or cheaper items than the average miss does; half and double hold most of that.
     rate_now = finding.facts["hit_rate"]
-    return Advice(
-        (
-            recommendation(
-                case,
-                finding,
-                "larger_cache",
-                change=f"Let the cache {cache} hold {capacity} items instead of {_held(finding)}.",
-                where=f"cache {cache}",
-                metric="cache.load_time_per_lookup",
-                dimensions=dimensions,
-                now=now,
-                then=then,
-                then_low=0.5 * miss_rate * each[0],
-                then_high=min(2 * miss_rate * each[-1], now),
-                method=(
-                    f"exact LRU stack distances over {accesses} logged look-ups: hit rate {rate_now:.0%} now, "
-                    f"{1 - miss_rate:.0%} with {capacity} items; each miss spared takes {load_s * 1e3:.3g} ms"
-                ),
-                saved_s=(now - then) * finding.facts["lookups"],
-                verify=f"the hit rate of {cache} rises to about {1 - miss_rate:.0%}",
-            ),
-        )
+    return recommended(
+        case,
+        finding,
+        "larger_cache",
+        change=f"Let the cache {cache} hold {capacity} items instead of {_held(finding)}.",
+        where=f"cache {cache}",
+        metric="cache.load_time_per_lookup",
+        dimensions=dimensions,
+        now=now,
+        then=then,
+        then_low=0.5 * miss_rate * each[0],
+        then_high=min(2 * miss_rate * each[-1], now),
+        method=(
+            f"exact LRU stack distances over {accesses} logged look-ups: hit rate {rate_now:.0%} now, "
+            f"{1 - miss_rate:.0%} with {capacity} items; each miss spared takes {load_s * 1e3:.3g} ms"
+        ),
+        saved_s=(now - then) * finding.facts["lookups"],
+        verify=f"the hit rate of {cache} rises to about {1 - miss_rate:.0%}",
     )
 
 

@@ -7,7 +7,7 @@ import statistics
 from hubscope.analytics.findings import duration, total
 from hubscope.analytics.metrics import observe
 from hubscope.analytics.model import Bottleneck
-from hubscope.analytics.recommend.advice import Advice, Case, not_made, recommendation, together
+from hubscope.analytics.recommend.advice import Advice, Case, not_made, recommended, together
 
 
 def recommend(case: Case) -> Advice:
@@ -37,29 +37,25 @@ def _one(case: Case, finding: Bottleneck) -> Advice:
         if like_others is not None
         else f"no call past the quota of {duration(limit_s)}"
     )
-    return Advice(
-        (
-            recommendation(
-                case,
-                finding,
-                "plugin_within_quota",
-                change=(
-                    f"Make the plugin {plugin} keep to {duration(limit_s)} a call in {hook}, or run it after the "
-                    "answer instead of before it."
-                ),
-                where=f"plugin {plugin}, hook {hook}",
-                metric="plugin.time_per_call",
-                dimensions=dimensions,
-                now=now,
-                then=then,
-                then_low=0.0,
-                then_high=held,
-                method=(
-                    f"its calls take {duration(now)}; {likely}. At least what is over the quota is saved "
-                    f"({duration(held)} left), at most all of it, when it leaves the path"
-                ),
-                saved_s=(now - then) * total(rows, "n"),
-                verify=f"no hub.quota.violation of {plugin}; plugin.time_per_call of {plugin} {hook} falls",
-            ),
-        )
+    return recommended(
+        case,
+        finding,
+        "plugin_within_quota",
+        change=(
+            f"Make the plugin {plugin} keep to {duration(limit_s)} a call in {hook}, or run it after the "
+            "answer instead of before it."
+        ),
+        where=f"plugin {plugin}, hook {hook}",
+        metric="plugin.time_per_call",
+        dimensions=dimensions,
+        now=now,
+        then=then,
+        then_low=0.0,
+        then_high=held,
+        method=(
+            f"its calls take {duration(now)}; {likely}. At least what is over the quota is saved "
+            f"({duration(held)} left), at most all of it, when it leaves the path"
+        ),
+        saved_s=(now - then) * total(rows, "n"),
+        verify=f"no hub.quota.violation of {plugin}; plugin.time_per_call of {plugin} {hook} falls",
     )

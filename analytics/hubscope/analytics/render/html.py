@@ -88,7 +88,7 @@ def render(report: Report) -> str:
             groups_open=len(kpi_groups) == 1 or len(judged) <= OPEN_LINES,
             unjudged_kpis=unjudged_kpis,
             unjudged_groups=outline.kpi_groups(report, unjudged_kpis),
-            items=[_item(item) for item in items],
+            items=[_item(report, item) for item in items],
             mended_title=outline.mended_title([item for item in items if item.is_resolved]),
             worst_trace=lambda item: _worst_trace(report, item["source"]),
             levels=lambda item: _levels(item["source"]),
@@ -184,7 +184,7 @@ def _policy(css: str) -> str:
     return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
 
-def _item(item: outline.Item) -> dict[str, Any]:
+def _item(report: Report, item: outline.Item) -> dict[str, Any]:
     findings = [
         FindingView(
             finding.sentence,
@@ -204,6 +204,7 @@ def _item(item: outline.Item) -> dict[str, Any]:
         "observed": item.observed,
         "is_resolved": item.is_resolved,
         "outcome": _outcome(item),
+        "why_unpredicted": "" if item.recommendation else outline.why_unpredicted(report, item.findings[0]),
     }
 
 

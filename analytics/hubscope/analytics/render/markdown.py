@@ -83,8 +83,8 @@ def _items(report: Report, top: int) -> str:
         advice = item.recommendation
         findings = [f"{_text(finding.sentence)}" for finding in item.findings]
         if advice is None:
-            way = outline.way_to_predict(report, item.findings[0])
-            unknown = f"{_NOT_PREDICTED[:-1]}: {way}." if way else _NOT_PREDICTED
+            why = outline.why_unpredicted(report, item.findings[0])
+            unknown = f"{_NOT_PREDICTED[:-1]}: {_text(why)}." if why else _NOT_PREDICTED
             rest = "A later version no longer shows it." if item.is_resolved else unknown
             blocks.append(f"{number}. **{findings[0]}** {rest}")
             continue

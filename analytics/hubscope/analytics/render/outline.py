@@ -23,8 +23,8 @@ from hubscope.analytics.model import (
     Trend,
 )
 from hubscope.analytics.render import numbers
+from hubscope.semconv import OWN_PHASE
 
-OWN_PHASE = "instrumentation"  # the start-up phase in which hubscope sets itself up
 TOP_FINDINGS = 5  # on the terminal and in Markdown; the HTML shows all
 
 
@@ -103,13 +103,17 @@ def row_label(row: TimeRow, things: str) -> str:
     return f"{name} · {row.detail}" if row.detail and things in ("hook", "index") else name
 
 
-def way_to_predict(report: Report, finding: Bottleneck) -> str:
-    """What would make a prediction for a finding without one; '' where nothing is known to."""
-    asked = any(
-        judged.what == f"what an index would save ({finding.operation})" and "--database FILE" in judged.because
-        for judged in report.could_not_judge
-    )
-    return "give --database FILE and an index is tried on a copy" if asked and finding.detector == "slow_query" else ""
+def why_unpredicted(report: Report, finding: Bottleneck) -> str:
+    """What would make a prediction for a finding without one, else why there is none; '' where nothing was said."""
+    said = _said_of(report, finding)
+    if finding.detector == "slow_query" and any("--database FILE" in judged.because for judged in said):
+        return "give --database FILE and an index is tried on a copy"
+    return said[-1].because if said else ""
+
+
+def _said_of(report: Report, finding: Bottleneck) -> tuple[NotJudged, ...]:
+    """Why the finding has no prediction."""
+    return tuple(judged for judged in report.could_not_judge if not set(finding.fingerprints).isdisjoint(judged.for_))
 
 
 def others_label(number: int, things: str) -> str:
@@ -156,16 +160,20 @@ def used(entry: ImportTime) -> str:
 def items(report: Report) -> tuple[Item, ...]:
     """What is open before what is mended; in each, recommendations with their findings, largest saving first, then
     the findings that none stands for."""
-    by_fingerprint = {finding.fingerprint: finding for finding in report.bottlenecks}
+    by_fingerprint = {fingerprint: finding for finding in report.bottlenecks for fingerprint in finding.fingerprints}
     ledger = {entry.fingerprint: entry for entry in report.ledger.entries if entry.observed is not None}
     advised = [
         Item(
-            advice, tuple(by_fingerprint[f] for f in advice.for_ if f in by_fingerprint), ledger.get(advice.fingerprint)
+            advice,
+            tuple(
+                {by_fingerprint[f].fingerprint: by_fingerprint[f] for f in advice.for_ if f in by_fingerprint}.values()
+            ),
+            ledger.get(advice.fingerprint),
         )
         for advice in report.recommendations
     ]
     covered = {fingerprint for advice in report.recommendations for fingerprint in advice.for_}
-    rest = [Item(None, (finding,), None) for finding in report.bottlenecks if finding.fingerprint not in covered]
+    rest = [Item(None, (finding,), None) for finding in report.bottlenecks if covered.isdisjoint(finding.fingerprints)]
     return tuple(sorted((*advised, *rest), key=lambda item: item.is_resolved))
 
 

@@ -142,8 +142,8 @@ def _items(page: _Page, report: Report, top: int) -> None:
         for finding in item.findings:
             if advice is None:
                 page.wrapped(finding.sentence, first=first, indent="   ", style="bold")
-                way = outline.way_to_predict(report, finding)
-                unknown = f"{_NOT_PREDICTED}: {way}" if way else _NOT_PREDICTED
+                why = outline.why_unpredicted(report, finding)
+                unknown = f"{_NOT_PREDICTED}: {why}" if why else _NOT_PREDICTED
                 page.labelled("saves", _RESOLVED if item.is_resolved else unknown)
             else:
                 page.labelled("because", finding.sentence)

@@ -6,6 +6,7 @@ SELECT
     count(*) AS n,
     sum(signed(Duration)) / 1e9 AS sum_s,
     avg(signed(Duration)) / 1e9 AS mean_s,
+    max(signed(Duration)) / 1e9 AS max_s,
     worst(TraceId, signed(Duration)) AS worst_trace,
     worst(SpanId, signed(Duration)) AS worst_span,
     worst(ParentSpanId, signed(Duration)) AS worst_parent

@@ -8,6 +8,7 @@ SELECT
     sum(signed(Duration)) / 1e9 AS sum_s,
     q50(signed(Duration)) / 1e9 AS median_s,
     q95(signed(Duration)) / 1e9 AS p95_s,
+    max(signed(Duration)) / 1e9 AS max_s,
     sum(CASE WHEN StatusCode = 'Error' THEN 1 ELSE 0 END) AS errors,
     worst(TraceId, signed(Duration)) AS worst_trace,
     worst(SpanId, signed(Duration)) AS worst_span
