@@ -291,7 +291,7 @@ SPAN_FIRST_RENDER = _span("hub.startup.first_render", "INTERNAL", "From process 
 SPAN_IMPORT = _span(
     "import {module}",
     "INTERNAL",
-    "The import of a module, above the threshold.",
+    "The application's import of a module, above the threshold; not those of the launcher and the measuring.",
     HUB_IMPORT_MODULE,
     HUB_IMPORT_SELF_TIME,
     HUB_IMPORT_USED_BEFORE_INTERACTIVE,
@@ -409,7 +409,9 @@ METRIC_STARTUP_DURATION = _metric(
     "hub.startup.duration", "histogram", "s", "Process creation to interactive.", HUB_STARTUP_TYPE
 )
 METRIC_STARTUP_MEMORY = _metric("hub.startup.memory", "gauge", "By", "Resident memory at interactive.")
-METRIC_IMPORT_DURATION = _metric("hub.import.duration", "histogram", "s", "All imports of the start together.")
+METRIC_IMPORT_DURATION = _metric(
+    "hub.import.duration", "histogram", "s", "All imports of the application in its start together."
+)
 METRIC_VECTOR_SEARCH_DURATION = _metric(
     "hub.vector.search.duration",
     "histogram",

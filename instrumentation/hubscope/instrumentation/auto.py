@@ -24,9 +24,13 @@ def start() -> None:
         from opentelemetry.instrumentation.version import __version__
 
         from hubscope.instrumentation import from_code, setup
+        from hubscope.instrumentation.startup import tracker
 
         HubscopeConfigurator().configure(auto_instrumentation_version=__version__)
         if setup.configured():
             from_code.load_instrumentors()
+            started = tracker.current()
+            if started is not None:
+                started.set_up_again(ready=True)  # our phase of the start reaches to here
     except Exception as error:  # noqa: BLE001 - the application runs unmeasured
         print(f"hubscope: measuring is off, because the set-up failed: {error}", file=sys.stderr)

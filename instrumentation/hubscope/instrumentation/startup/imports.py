@@ -4,6 +4,10 @@ The interpreter calls that function once for each module that is not loaded yet,
 a stand-in sees every real import with its search time, costs nothing for modules that are already loaded, and leaves
 loaders, specs and `builtins.__import__` as they are. Finders that wrap loaders were not chosen because the wrapped
 loader stays visible in `__spec__` and breaks `pkgutil.get_data` and `importlib.resources` in some packages.
+
+What the launcher and the measuring import (`owner`) is left out with everything below it. A module that they imported
+first and the application would have imported anyway is therefore in nobody's table: it was there already when the
+application asked for it, and its time is in the `instrumentation` phase.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from time import perf_counter_ns, time_ns
 from types import ModuleType
 from typing import Any
 
-from hubscope.instrumentation.startup import usage
+from hubscope.instrumentation.startup import owner, usage
 
 # Private: the type checker knows nothing of what is in it.
 _bootstrap: Any = importlib._bootstrap
@@ -25,7 +29,18 @@ _bootstrap: Any = importlib._bootstrap
 class Import:
     """One import: times in nanoseconds of the recorder's clock, `self_ns` without the imports within it."""
 
-    __slots__ = ("children_ns", "context", "end_ns", "error", "modules", "name", "parent", "snapshot", "start_ns")
+    __slots__ = (
+        "children_ns",
+        "context",
+        "end_ns",
+        "error",
+        "measuring",
+        "modules",
+        "name",
+        "parent",
+        "snapshot",
+        "start_ns",
+    )
 
     def __init__(self, name: str, parent: Import | None, context: Any, start_ns: int) -> None:
         self.name = name
@@ -35,6 +50,8 @@ class Import:
         self.end_ns = 0
         self.children_ns = 0
         self.error: str | None = None
+        # Caused by measuring, as is all below it: not the application's.
+        self.measuring = parent is not None and parent.measuring
         # The modules loaded within it: whose code counts as this import's own.
         self.modules: list[str] = [name]
         self.snapshot: usage.Snapshot | None = None
@@ -49,7 +66,7 @@ class Import:
 
 
 class ImportRecorder:
-    """Records imports from `install` to `uninstall`; keeps those of at least `threshold_ns`.
+    """Records the application's imports from `install` to `uninstall`; keeps those of at least `threshold_ns`.
 
     `context_of` gives the OpenTelemetry context in which an outermost import began.
     """
@@ -57,7 +74,7 @@ class ImportRecorder:
     def __init__(self, threshold_ns: int, context_of: Callable[[], Any] = lambda: None) -> None:
         self.threshold_ns = threshold_ns
         self.kept: list[Import] = []
-        self.outermost_ns = 0  # time of all outermost imports of all threads
+        self.outermost_ns = 0  # time of the application's outermost imports, all threads
         self.active: set[Import] = set()
         self._context_of = context_of
         self._local = threading.local()
@@ -132,8 +149,12 @@ class ImportRecorder:
         stack: list[Import] = local.__dict__.setdefault("stack", [])
         parent = stack[-1] if stack else None
         record = Import(name, parent, None if parent else self._context_of(), perf_counter_ns())
+        if parent is None:
+            # Past the stand-in: who asked. None where the interpreter itself did (runpy, for -m).
+            record.measuring = owner.is_measuring(sys._getframe(1).f_back)
         stack.append(record)
-        self.active.add(record)
+        if not record.measuring:
+            self.active.add(record)
         return record
 
     def _end(self, record: Import | None, error: str | None) -> None:
@@ -146,6 +167,8 @@ class ImportRecorder:
         stack: list[Import] = self._local.stack
         if stack and stack[-1] is record:
             stack.pop()
+        if record.measuring:
+            return
         parent = record.parent
         if parent is None:
             self.outermost_ns += record.duration_ns
