@@ -781,9 +781,9 @@ def test_where_the_time_goes(lake: Any) -> None:
     assert start is not None
     assert (start.starts, start.type, start.duration) == (2, "cold", pytest.approx(0.9))
     assert [(p.phase, p.duration) for p in start.phases] == [("load", pytest.approx(0.4))]
-    assert [(i.module, i.self_time, i.cumulative, i.used_before_interactive) for i in start.imports] == [
-        ("pandas", pytest.approx(0.15), pytest.approx(0.2), False),
-        ("numpy.x", pytest.approx(0.05), pytest.approx(0.05), False),
+    assert [(i.module, i.self_time, i.cumulative, i.used_before_interactive, i.imported_by) for i in start.imports] == [
+        ("pandas", pytest.approx(0.15), pytest.approx(0.2), False, ()),
+        ("numpy", pytest.approx(0.05), pytest.approx(0.05), False, ("pandas",)),
     ]
     (operation,) = breakdown.operations.rows
     assert (operation.name, operation.calls, operation.total) == ("GET /", 24, pytest.approx(0.72))
@@ -797,6 +797,29 @@ def test_where_the_time_goes(lake: Any) -> None:
         assert sum(row.total for row in listing.rows) + listing.others_total == pytest.approx(listing.total)
     assert breakdown.plugins.total == pytest.approx(0.048)
     assert breakdown.queries.total == pytest.approx(2 * sum(range(1, 13)) / 1e3)
+
+
+def test_imports_are_listed_by_package(lake: Any) -> None:
+    """A package of many small modules stands first, what it brings says so, and own times add up."""
+    for _ in range(3):
+        run = lake.run("1")
+        small = [lake.module_import(f"numpy.m{number}", 9, used=False) for number in range(30)]
+        small.append(lake.module_import("scipy", 90, lake.module_import("numpy.late", 20, used=False), used=True))
+        numpy = lake.module_import("numpy", 400, *small, used=True)
+        again = lake.module_import("numpy.extra", 30, used=False)
+        pandas = lake.module_import("pandas", 60, used="")
+        run.trace(lake.startup(900, lake.phase("load", 600, numpy, again, pandas)))
+    (breakdown,) = checked(lake.write()).breakdown
+    start = breakdown.startup
+    assert start is not None
+    assert [(i.module, i.modules, i.used_before_interactive, i.imported_by) for i in start.imports] == [
+        ("numpy", 33, True, ()),
+        ("scipy", 1, True, ("numpy",)),
+        ("pandas", 1, None, ()),
+    ]
+    assert [i.cumulative for i in start.imports] == pytest.approx([0.43, 0.09, 0.06])
+    assert [i.self_time for i in start.imports] == pytest.approx([0.36, 0.07, 0.06])
+    assert start.imports_total == pytest.approx(0.4 + 0.03 + 0.06)  # what stands in no other import
 
 
 def test_a_rate_a_day_needs_an_hour(new_lake: Any) -> None:

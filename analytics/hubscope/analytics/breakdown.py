@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from hubscope.analytics import kpis, plugin_durations
+from hubscope.analytics.import_tree import is_unused, marked_s, outermost, own_times_s, top_level
 from hubscope.analytics.model import Breakdown, ImportTime, PhaseTime, StartupTime, TimeList, TimeRow
 from hubscope.analytics.scope import Row, Scope
 
@@ -112,24 +113,42 @@ def _startup(scope: Scope) -> StartupTime | None:
 
 
 def _imports(scope: Scope, traces: set[str]) -> list[ImportTime]:
-    """Every recorded import of these starts, by self time."""
+    """Every recorded package of these starts, the dearest in all first.
+
+    By the modules' own time a package of many small ones would stand nowhere (numpy: 32 recorded ones make 147 ms, the
+    dearest 19). Figures are summed in each start, as those of slow_imports are, then the median of the starts is taken.
+    """
     rows = [row for row in scope.rows("startup_imports") if row["trace_id"] in traces]
-    below: dict[tuple[str, str], float] = defaultdict(float)
-    for row in rows:
-        below[row["trace_id"], row["parent_span_id"]] += row["duration_s"]
-    by_module: dict[str, list[tuple[float, Row]]] = defaultdict(list)
-    for row in rows:
-        own_s = max(row["duration_s"] - below.get((row["trace_id"], row["span_id"]), 0.0), 0.0)
-        by_module[row["module"]].append((own_s, row))
+    own_s: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    modules: dict[str, set[str]] = defaultdict(set)
+    for row, seconds in zip(rows, own_times_s(rows), strict=True):
+        package = top_level(row["module"])
+        own_s[package][row["trace_id"]] += seconds
+        modules[package].add(row["module"])
     found = []
-    for module, seen in by_module.items():
-        used = {row["used"] for _, row in seen}
+    for package, roots in outermost(rows).items():
+        by_start: dict[str, list[tuple[Row, list[Row]]]] = defaultdict(list)
+        for row, around in roots:
+            by_start[row["trace_id"]].append((row, around))
+        used = {_used(one_start) for one_start in by_start.values()}
+        importers = {top_level(around[0]["module"]) if around else "" for _, around in roots}
         found.append(
             ImportTime(
-                module=module,
-                self_time=statistics.median(own_s for own_s, _ in seen),
-                cumulative=statistics.median(row["duration_s"] for _, row in seen),
-                used_before_interactive={"true": True, "false": False}.get(used.pop()) if len(used) == 1 else None,
+                module=package,
+                self_time=statistics.median(own_s[package].values()),
+                cumulative=statistics.median(
+                    sum(row["duration_s"] for row, _ in one_start) for one_start in by_start.values()
+                ),
+                used_before_interactive=used.pop() if len(used) == 1 else None,
+                modules=len(modules[package]),
+                imported_by=tuple(sorted(importers - {""})) if "" not in importers else (),
             )
         )
-    return sorted(found, key=lambda i: (-i.self_time, i.module))
+    return sorted(found, key=lambda i: (-i.cumulative, i.module))
+
+
+def _used(roots: list[tuple[Row, list[Row]]]) -> bool | None:
+    """Whether a package was used in one start, by what slow_imports goes by; None where that isn't known."""
+    if marked_s(roots, "true"):
+        return True
+    return False if is_unused(roots) else None

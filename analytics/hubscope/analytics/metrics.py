@@ -13,7 +13,8 @@ is defined also where the thing it is about has vanished.
     startup.phase_duration     phase
     startup.part_duration      part                         spans of that name that stand directly in the start and in
                                                             no phase; 0 where the start was seen without any
-    startup.import_total                                    imports of the start that no other import contains; 0
+    startup.import_total                                    the application's imports of the start (none of the
+                                                            launcher's) that no other import contains; 0
                                                             where each was below the recording threshold
     startup.package_import_time  packages                   import time of these packages within the start; 0 where the
                                                             start was seen and none of them was imported (or each
@@ -31,6 +32,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from hubscope.analytics.import_tree import own_times_s, top_level
 from hubscope.analytics.scope import Row, Scope
 from hubscope.semconv import HUB_CACHE_NAME, HUB_CACHE_RESULT, METRIC_CACHE_REQUESTS
 
@@ -194,10 +196,6 @@ def query_time_per_operation(scope: Scope, dimensions: Mapping[str, str]) -> dic
     return times
 
 
-def top_level(module: str) -> str:
-    return module.partition(".")[0]
-
-
 def package_import_time(scope: Scope, dimensions: Mapping[str, str]) -> dict[str, float]:
     """Import time charged to the named packages: each of their imports less the imports directly inside it.
 
@@ -206,12 +204,9 @@ def package_import_time(scope: Scope, dimensions: Mapping[str, str]) -> dict[str
     packages = set(dimensions["packages"].split(","))
     times = {row["run"]: 0.0 for row in scope.rows("startup")}
     rows = scope.rows("startup_imports")
-    inside: dict[tuple[str, str], float] = defaultdict(float)
-    for row in rows:
-        inside[row["trace_id"], row["parent_span_id"]] += row["duration_s"]
-    for row in rows:
+    for row, own_s in zip(rows, own_times_s(rows), strict=True):
         if top_level(row["module"]) in packages and row["run"] in times:
-            times[row["run"]] += max(row["duration_s"] - inside[row["trace_id"], row["span_id"]], 0.0)
+            times[row["run"]] += own_s
     return times
 
 

@@ -403,15 +403,20 @@ class PhaseTime(_Json):
 
 @dataclasses.dataclass(frozen=True)
 class ImportTime(_Json):
-    """One module's import, medians over the starts that recorded it.
+    """One top-level package that the application imports (or a module in no package), medians over the starts.
 
-    `self_time` is its time outside the imports recorded below it, `cumulative` all of it.
+    `cumulative` is the time of its imports that stand in no other import of it, with the packages they bring: the
+    figures of two packages overlap where one imports the other. `self_time` is that of its modules alone, without the
+    imports recorded below them; it adds up. A package that hubscope or the launcher loaded first (argparse, say) is not
+    listed: the application did not wait for it.
     """
 
     module: str
     self_time: float
     cumulative: float
     used_before_interactive: bool | None  # None: not known, or not the same in all starts
+    modules: int = 1  # of the package that were recorded
+    imported_by: tuple[str, ...] = ()  # the packages that bring it; empty: the application imports it itself
 
 
 @dataclasses.dataclass(frozen=True)
@@ -423,9 +428,9 @@ class StartupTime(_Json):
     ended_by: str  # what ended it: interactive, first_request, … ; "exit" where none became interactive
     duration: float
     phases: tuple[PhaseTime, ...]  # the longest first; one may lie inside another
-    imports: tuple[ImportTime, ...]  # by self time
-    imports_total: float  # self time of all recorded imports
-    imports_others: int = 0  # modules not listed
+    imports: tuple[ImportTime, ...]  # packages, by cumulative time
+    imports_total: float  # self time of all recorded packages
+    imports_others: int = 0  # packages not listed
     imports_others_self_time: float = 0.0
 
 

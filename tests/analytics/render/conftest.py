@@ -453,8 +453,8 @@ def time_list(*rows: tuple[str, str, int, float], others: int = 0) -> model.Time
 def breakdown() -> model.Breakdown:
     modules = [
         ("chart_suite.renderers.vector_graphics.backends.portable_document", 0.29, 0.52, False),
-        ("numpy", 0.1, 0.12, True),
-        ("yaml", 0.05, 0.05, None),
+        ("numpy", 0.1, 0.12, True, 14, ("chart_suite", "pandas")),
+        ("yaml", 0.05, 0.05, None, 1, ("chart_suite",)),
         *((f"small_{i}", 0.01 - i / 1e3, 0.01, True) for i in range(5)),
     ]
     return model.Breakdown(

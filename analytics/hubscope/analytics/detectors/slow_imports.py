@@ -26,7 +26,8 @@ from hubscope.analytics.findings import (
     severity_by_share,
     typical,
 )
-from hubscope.analytics.metrics import package_import_time, top_level
+from hubscope.analytics.import_tree import is_unused, marked_s, outermost, top_level
+from hubscope.analytics.metrics import package_import_time
 from hubscope.analytics.model import Bottleneck, Checked, NotJudged
 from hubscope.analytics.scope import Row, Scope
 
@@ -53,31 +54,16 @@ def _outermost(scope: Scope) -> dict[str, list[tuple[Row, list[Row]]]]:
 
     Packages that only the measuring imports are left out, and so is its own.
     """
-    rows = scope.rows("startup_imports")
-    by_id = {(row["trace_id"], row["span_id"]): row for row in rows}
-    found: dict[str, list[tuple[Row, list[Row]]]] = defaultdict(list)
-    for row in rows:
-        around = []
-        current = by_id.get((row["trace_id"], row["parent_span_id"]))
-        while current is not None:
-            around.append(current)
-            current = by_id.get((current["trace_id"], current["parent_span_id"]))
-        package = top_level(row["module"])
-        names = {top_level(other["module"]) for other in around}
-        if package not in names and not _OURS & {package, *names}:
-            found[package].append((row, around))
+    found = {}
+    for package, roots in outermost(scope.rows("startup_imports")).items():
+        theirs = [
+            (row, around)
+            for row, around in roots
+            if not _OURS & {package, *(top_level(other["module"]) for other in around)}
+        ]
+        if theirs:
+            found[package] = theirs
     return found
-
-
-def _marked(roots: list[tuple[Row, list[Row]]], used: str) -> float:
-    return sum(float(row["duration_s"]) for row, _ in roots if row["used"] == used)
-
-
-def _is_unused(roots: list[tuple[Row, list[Row]]]) -> bool:
-    """None of the package's outermost imports was used in any run. Extensions, of which nothing is known, count as
-    part of a package that is otherwise unused, where they are the lesser part."""
-    unused_s = _marked(roots, "false")
-    return unused_s > 0 and unused_s >= _marked(roots, "") and not _marked(roots, "true")
 
 
 def unused(scope: Scope) -> list[Unused]:
@@ -87,7 +73,7 @@ def unused(scope: Scope) -> list[Unused]:
     brought in is there without them too.
     """
     packages = _outermost(scope)
-    free = {package for package, roots in packages.items() if _is_unused(roots)}
+    free = {package for package, roots in packages.items() if is_unused(roots)}
     groups: dict[str, list[str]] = defaultdict(list)
     for package in sorted(free):
         under: dict[str, float] = defaultdict(float)
@@ -112,7 +98,7 @@ def unknown(scope: Scope) -> list[Unused]:
     """Packages without any mark on their outermost imports: whether they were used can't be known. Dearest first."""
     found = []
     for package, roots in _outermost(scope).items():
-        if not _marked(roots, "true") and _marked(roots, "") > _marked(roots, "false"):
+        if not marked_s(roots, "true") and marked_s(roots, "") > marked_s(roots, "false"):
             row = max((r for r, _ in roots), key=lambda r: float(r["duration_s"]))
             values = package_import_time(scope, {"packages": package})
             found.append(Unused(row["module"], (package,), values, row["trace_id"], row["span_id"]))

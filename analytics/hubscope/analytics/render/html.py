@@ -150,6 +150,7 @@ def _environment() -> jinja2.Environment:
         breakdown_title=outline.breakdown_title,
         startup_title=outline.startup_title,
         used=outline.used,
+        import_label=outline.import_label,
         cut_middle=numbers.cut_middle,
         one_line=lambda text: " ".join(text.split()),
         count=numbers.count,

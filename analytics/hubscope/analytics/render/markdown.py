@@ -114,20 +114,20 @@ def _breakdown(report: Report) -> str:
             startup = outline.shortened_imports(breakdown.startup, SPENDERS)
             imports = [
                 (
-                    _code(i.module),
-                    numbers.quantity(i.self_time, "s"),
+                    _code(outline.import_label(i)),
                     numbers.quantity(i.cumulative, "s"),
+                    numbers.quantity(i.self_time, "s"),
                     outline.used(i),
                 )
                 for i in startup.imports
             ]
             if startup.imports_others:
                 rest = numbers.quantity(startup.imports_others_self_time, "s")
-                imports.append((outline.others_label(startup.imports_others, "import"), rest, "", ""))
+                imports.append((outline.others_label(startup.imports_others, "package"), "", rest, ""))
             phases = ", ".join(f"{_text(p.phase)} {numbers.quantity(p.duration, 's')}" for p in startup.phases)
             parts.append(_text(outline.startup_title(startup)) + (f"; phases: {phases}" if phases else ""))
             if imports:
-                parts.append(_table(("import", "itself", "in all", "used before interactive"), imports))
+                parts.append(_table(("import", "in all", "itself", "used before interactive"), imports))
         for spending in outline.spendings(breakdown, SPENDERS):
             rows = [
                 (

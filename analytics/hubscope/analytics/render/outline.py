@@ -152,6 +152,14 @@ def unjudged_comparisons(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
     )
 
 
+def import_label(entry: ImportTime) -> str:
+    """`numpy (by pandas)`; the name alone where the application imports it itself."""
+    if not entry.imported_by:
+        return entry.module
+    first, *more = entry.imported_by
+    return f"{entry.module} (by {first}{' and others' if more else ''})"
+
+
 def used(entry: ImportTime) -> str:
     """Whether an import was used before the application was interactive."""
     return {True: "yes", False: "no", None: "unknown"}[entry.used_before_interactive]

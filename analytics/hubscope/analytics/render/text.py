@@ -186,13 +186,14 @@ def _startup(page: _Page, startup: StartupTime) -> None:
             label = _label(phase.phase, width)
             page.lines.append(f"  {label}{numbers.quantity(phase.duration, 's'):>9}{numbers.share(phase.share):>8}")
     if startup.imports:
-        page.lines.append(page.paint(f"  {'import':<{width}}{'itself':>9}{'in all':>9}  used early", "dim"))
+        page.lines.append(page.paint(f"  {'import':<{width}}{'in all':>9}{'itself':>9}  used early", "dim"))
         for entry in startup.imports:
             own, whole = (numbers.quantity(seconds, "s") for seconds in (entry.self_time, entry.cumulative))
-            page.lines.append(f"  {_label(entry.module, width)}{own:>9}{whole:>9}  {outline.used(entry)}")
+            label = _label(outline.import_label(entry), width)
+            page.lines.append(f"  {label}{whole:>9}{own:>9}  {outline.used(entry)}")
         if startup.imports_others:
-            label = _label(outline.others_label(startup.imports_others, "import"), width)
-            page.lines.append(f"  {label}{numbers.quantity(startup.imports_others_self_time, 's'):>9}")
+            label = _label(outline.others_label(startup.imports_others, "package"), width)
+            page.lines.append(f"  {label}{'':>9}{numbers.quantity(startup.imports_others_self_time, 's'):>9}")
 
 
 def _spending(page: _Page, spending: outline.Spending) -> None:
