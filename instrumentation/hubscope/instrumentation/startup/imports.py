@@ -51,7 +51,7 @@ class Import:
         self.children_ns = 0
         self.error: str | None = None
         # Caused by measuring, as is all below it: not the application's.
-        self.measuring = parent is not None and parent.measuring
+        self.measuring: bool = parent is not None and parent.measuring
         # The modules loaded within it: whose code counts as this import's own.
         self.modules: list[str] = [name]
         self.snapshot: usage.Snapshot | None = None
