@@ -13,9 +13,9 @@ from hubscope.exporters.encoding import losses
 from hubscope.exporters.encoding.values import DOUBLE, FALSE, STRING, TRUE, any_value, int_value, key_part, utf8
 from hubscope.exporters.encoding.wire import LENGTH, double, tag, varint
 
-# 256 keys of 32 values of at most 64 characters. A key with more values than that is an id or a measure: keeping those
-# would cost memory and gain nothing, so its first 32 stay and the others are written each time. One key too many, and
-# all is learnt again (2 µs a key).
+# 256 keys of 32 values of at most 64 characters: 0.14 MB for 40 keys of 20 values each, and 4 MB at most. A key with
+# more values than that is an id or a measure: keeping those would cost memory and gain nothing, so its first 32 stay
+# and the others are written each time. One key too many, and all is learnt again (2 µs a key).
 MAX_KEYS: Final = 256
 MAX_VALUES: Final = 32
 MAX_TEXT: Final = 64

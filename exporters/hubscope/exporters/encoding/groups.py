@@ -85,7 +85,7 @@ class Groups:
 
 def _ends(cache: dict[int, tuple[Any, _Ends]], owner: Any, make: Callable[[Any], _Ends]) -> _Ends:
     known = cache.get(id(owner))
-    if known is not None and known[0] is owner:
+    if known is not None:
         return known[1]
     try:
         ends = make(owner)

@@ -105,7 +105,7 @@ def histogram(point: Any) -> bytes:
         append((_counts.get(size) or _counts_of(size))(*counts))
     if bounds:
         known = _bounds.get(id(bounds))
-        append(known[1] if known is not None and known[0] is bounds else _bounds_of(bounds))
+        append(_bounds_of(bounds) if known is None else known[1])
     if point.exemplars:
         _write_exemplars(_HISTOGRAM_EXEMPLAR, point.exemplars, append)
     FIELD_9.write(attributes if type(attributes) is dict else plain(attributes), append)
