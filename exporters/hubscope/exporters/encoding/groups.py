@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from hubscope.exporters.encoding import losses
 from hubscope.exporters.encoding.attributes import FIELD_1, FIELD_3, plain
 from hubscope.exporters.encoding.values import utf8
-from hubscope.exporters.encoding.wire import field, varint
+from hubscope.exporters.encoding.wire import field, heads, varint
 
 # What stands before and after the items of a resource or a scope, kept by the object's identity: its hash would write
 # all its attributes as JSON each time (that is a third of the stock encoder's time). The object is kept too, so that no
@@ -22,6 +22,7 @@ MAX_KEPT: Final = 256
 
 _ONE: Final = b"\x0a"
 ITEM: Final = b"\x12"
+ITEM_HEADS: Final = heads(ITEM)
 _SCHEMA_URL: Final = b"\x1a"
 _NAME: Final = b"\x0a"
 _VERSION: Final = b"\x12"

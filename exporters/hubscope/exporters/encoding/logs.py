@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hubscope.exporters.encoding import losses, stock
 from hubscope.exporters.encoding.attributes import FIELD_6, plain
-from hubscope.exporters.encoding.groups import ITEM, Encoded, Groups, encoded
+from hubscope.exporters.encoding.groups import ITEM, ITEM_HEADS, Encoded, Groups, encoded
 from hubscope.exporters.encoding.values import STRING, any_value, utf8
 from hubscope.exporters.encoding.wire import FIXED32, FIXED64, LENGTH, VARINT, field, fixed32, tag, varint
 
@@ -46,7 +46,8 @@ def encode_logs(records: Iterable[ReadableLogRecord]) -> Encoded:
             if append is None or resource is not last_resource or scope is not last_scope:
                 append = groups.items_of(resource, scope).append
                 last_resource, last_scope = resource, scope
-            append(ITEM + varint(len(content)))
+            size = len(content)
+            append(ITEM_HEADS[size] if size < 1024 else ITEM + varint(size))
             append(content)
         except Exception as error:  # noqa: BLE001 - whatever an odd record raises, the others are sent
             try:
@@ -76,11 +77,14 @@ def _record(record: Any, dropped_attributes: int) -> bytes:
         _BODY,
     ]
     append = parts.append
-    content = field(STRING, utf8(body)) if type(body) is str else any_value(body)
+    if type(body) is str:
+        written = utf8(body)
+        content = STRING + varint(len(written)) + written
+    else:
+        content = any_value(body)
     append(varint(len(content)))
     append(content)
-    if attributes:
-        FIELD_6.write(plain(attributes), append)
+    FIELD_6.write(plain(attributes), append)
     if dropped_attributes:
         append(_DROPPED_ATTRIBUTES + varint(dropped_attributes))
     if record.trace_flags:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hubscope.exporters.encoding import losses, points, stock
 from hubscope.exporters.encoding.groups import ITEM, Encoded, Groups, encoded
 from hubscope.exporters.encoding.values import utf8
-from hubscope.exporters.encoding.wire import LENGTH, VARINT, field, tag, varint
+from hubscope.exporters.encoding.wire import LENGTH, VARINT, field, heads, tag, varint
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricsData
@@ -19,6 +19,7 @@ _DESCRIPTION: Final = tag(2, LENGTH)
 _UNIT: Final = tag(3, LENGTH)
 # Gauge, Sum, Histogram, ExponentialHistogram
 _POINT: Final = tag(1, LENGTH)
+_POINT_HEADS: Final = heads(_POINT)
 _TEMPORALITY: Final = tag(2, VARINT)
 _MONOTONIC: Final = tag(3, VARINT) + b"\x01"
 
@@ -84,7 +85,8 @@ def _metric(metric: Any) -> tuple[bytes, int, int]:
     for data_point in data.data_points:
         try:
             content = point(data_point)
-            append(_POINT + varint(len(content)))
+            size = len(content)
+            append(_POINT_HEADS[size] if size < 1024 else _POINT + varint(size))
             append(content)
         except Exception as error:  # noqa: BLE001 - whatever an odd point raises, the others are sent
             lost += 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hubscope.exporters.encoding import losses, stock
 from hubscope.exporters.encoding.attributes import FIELD_3, FIELD_4, FIELD_9, plain
-from hubscope.exporters.encoding.groups import ITEM, Encoded, Groups, encoded
+from hubscope.exporters.encoding.groups import ITEM, ITEM_HEADS, Encoded, Groups, encoded
 from hubscope.exporters.encoding.span_fields import Values, reader_of, readers
 from hubscope.exporters.encoding.values import utf8
 from hubscope.exporters.encoding.wire import FIXED32, FIXED64, LENGTH, VARINT, field, fixed32, fixed64, tag, varint
@@ -75,7 +75,8 @@ def encode_spans(spans: Iterable[ReadableSpan]) -> Encoded:
             if append is None or resource is not last_resource or scope is not last_scope:
                 append = groups.items_of(resource, scope).append
                 last_resource, last_scope = resource, scope
-            append(ITEM + varint(len(content)))
+            size = len(content)
+            append(ITEM_HEADS[size] if size < 1024 else ITEM + varint(size))
             append(content)
         except Exception as error:  # noqa: BLE001 - whatever an odd span raises, the others are sent
             try:

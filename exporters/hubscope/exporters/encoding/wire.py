@@ -66,6 +66,11 @@ def tag(number: int, wire_type: int) -> bytes:
     return varint(number << 3 | wire_type)
 
 
+def heads(tag: bytes) -> tuple[bytes, ...]:
+    """What stands before contents of 0 to 1,023 bytes in a field with this tag: most items are that short."""
+    return tuple([tag + length for length in _SHORT])
+
+
 def field(tag: bytes, content: bytes) -> bytes:
     """A field of bytes, text or a message."""
     return tag + varint(len(content)) + content
