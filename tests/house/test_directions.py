@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 NAMES = {"semconv", "errors", "environment"}  # of hubscope, in instrumentation/: what everybody shares
 # In exporters/: what those who write the lake and those who read it share.
-LAKE = {"file_lock", "lake_paths", "lake_readers", "lake_rollup", "lake_schema", "lake_values"}
+LAKE = {"file_lock", "lake_log", "lake_paths", "lake_readers", "lake_rollup", "lake_schema", "lake_values"}
 MAY_IMPORT: dict[str, set[str]] = {
     "instrumentation": NAMES | {"instrumentation", "exporters.otlp", "processors.rules_file", "processors.sdk"},
     "processors": NAMES | {"processors", "lake_rollup", "lake_schema", "lake_values"},

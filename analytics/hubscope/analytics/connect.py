@@ -21,6 +21,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from hubscope import lake_readers
 from hubscope.errors import ConfigError, LakeError
+from hubscope.lake_log import REMEDY, check_log
 from hubscope.lake_paths import DataFile, files_of, layout_of, names
 from hubscope.lake_paths import location as location_of
 from hubscope.lake_schema import LAKE_VERSION_KEY, PARTITION, SCHEMAS, check_version
@@ -104,6 +105,10 @@ def _connect(
     files = {name: files_of(table) for name, table in snapshots.items() if table is not None}
     if lease is not None:
         lease.hold(path for name, found in files.items() for path in names(found, name))
+    if "://" not in location and Path(location).is_file():
+        raise LakeError(
+            f"{location} is a file; the lake is a folder", "name another place with --lake or HUBSCOPE_LAKE"
+        )
     if all(snapshot is None for snapshot in snapshots.values()) and not _is_started(location):
         raise LakeError(
             f"there is no hubscope lake at {location}",
@@ -164,6 +169,7 @@ def _snapshot(location: str, name: str) -> DeltaTable | None:
     uri = f"{location.rstrip('/')}/{name}"
     if "://" not in location and not (Path(location) / name / "_delta_log").is_dir():
         return None
+    check_log(location, name)
     try:
         table = DeltaTable(uri)
         version = table.metadata().configuration.get(LAKE_VERSION_KEY)
@@ -172,7 +178,7 @@ def _snapshot(location: str, name: str) -> DeltaTable | None:
     except (DeltaError, OSError) as error:
         raise LakeError(
             f"table {name} of the lake at {location} cannot be opened: {_first_line(error)}",
-            "restore its `_delta_log` from a backup; or move the table aside and `hubscope import` the data again",
+            REMEDY,
         ) from error
     check_version(version, location)
     return table

@@ -12,6 +12,7 @@ from hubscope.errors import RetryableError
 
 # Below this nothing is appended: a commit of seven tables with a checkpoint stays under 20 MiB; a compaction does not.
 MIN_FREE_BYTES: Final = 64 << 20
+_BACKTRACE: Final = re.compile(r"\n\s*(?:stack backtrace:|0: )")
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -43,6 +44,6 @@ def is_full(error: BaseException, uri: str) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's text without the lines and colours that delta-rs puts into it."""
-    text = re.sub(r"\x1b\[\d*m|↳", " ", str(error))
+    """An error's text without the lines, the colours and the backtrace that delta-rs puts into it."""
+    text = re.sub(r"\x1b\[\d*m|↳", " ", _BACKTRACE.split(str(error))[0])
     return " ".join(text.split())[:500] or type(error).__name__

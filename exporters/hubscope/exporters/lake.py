@@ -32,6 +32,7 @@ from hubscope.exporters.lake_files import STATISTICS, Storage, write_rows
 from hubscope.exporters.lake_policy import LakePolicy
 from hubscope.exporters.lake_upgrade import upgrade
 from hubscope.exporters.lake_upkeep import Upkeep
+from hubscope.lake_log import check_log
 from hubscope.lake_schema import LAKE_VERSION, LAKE_VERSION_KEY, PARTITION, SCHEMAS
 from hubscope.processors.batch import Batch
 
@@ -112,6 +113,10 @@ class LakeExporter:
     def versions(self, application: str) -> set[int]:
         """The last transactions of any application, one a table; those that have none are left out."""
         return {version for name in SCHEMAS if (version := self._last(name, application))}
+
+    def has(self, name: str, application: str) -> bool:
+        """Whether the table has a transaction of that application."""
+        return self._last(name, application) > 0
 
     def await_upkeep(self, timeout_s: float) -> bool:
         """Whether the merges that are due were done within `timeout_s`."""
@@ -199,6 +204,10 @@ class LakeExporter:
 
     def _open_or_create(self, name: str) -> DeltaTable:
         url = f"{self.lake}/{name}"
+        try:
+            check_log(self.lake, name)
+        except LakeError as error:  # rows that wait for it are kept until it is mended
+            raise RetryableError(error.message, error.remedy) from error
         statistics = ",".join(c for c in STATISTICS if c in SCHEMAS[name].names)
         # What was dropped stands in every checkpoint until vacuum has come by once more: at full load 9,000 files.
         minutes = math.ceil((self._policy or LakePolicy()).reader_grace_s / 60) + 15

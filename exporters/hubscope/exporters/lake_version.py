@@ -1,4 +1,4 @@
-"""Whether this hubscope may use a lake: asked before anything is started that would write to it.
+"""Whether this hubscope can use a lake: asked before anything is started that would write to it.
 
     python -m hubscope.exporters.lake_version LAKE
 
@@ -12,11 +12,13 @@ import sys
 from pathlib import Path
 
 from hubscope.errors import EXIT_DONE, EXIT_UNREADABLE, LakeError
+from hubscope.lake_log import check_log
 from hubscope.lake_schema import LAKE_VERSION_KEY, SCHEMAS, check_version
 
 
 def check_lake(lake: str) -> None:
-    """Raise LakeError if a newer hubscope wrote any table of the lake at a folder or an object-store URL.
+    """Raise LakeError if a newer hubscope wrote any table of the lake at a folder or an object-store URL, or if the
+    log of a local one is damaged: no row could be written to it until somebody mends it.
 
     A table that is not there, or cannot be opened now, is not judged: whoever writes or reads it says what is wrong.
     """
@@ -28,6 +30,7 @@ def check_lake(lake: str) -> None:
     from deltalake.exceptions import DeltaError
 
     for name in tables:
+        check_log(lake, name)
         try:
             configuration = DeltaTable(f"{lake.rstrip('/')}/{name}").metadata().configuration
         except (OSError, DeltaError, ValueError):
