@@ -2,13 +2,17 @@
 
 OTLP JSON lines (the stock Collector's file exporter), a single OTLP JSON document, Jaeger JSON (an API answer or the
 UI's download), the file exporter's length-prefixed form (four bytes, big-endian; protobuf or JSON, each message
-zstd-compressed or not), and dead letters (`….traces.otlp`). A whole file may be zstd- or gzip-compressed.
+zstd-compressed or not), one bare request in protobuf, and dead letters (`….traces.otlp`). A whole file may be zstd-
+or gzip-compressed. What is none of these is one problem, not one a line.
 """
 
 from __future__ import annotations
 
 import gzip
 import io
+import json
+import re
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, cast
@@ -38,6 +42,21 @@ _KEYS: Final = {
 }
 
 
+# What no JSON text has. A file with one of them that also has no line that begins as JSON lines do is binary.
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+_JSON_LINE: Final = re.compile(rb'^\{[ \t]*"', re.MULTILINE)
+_IN_LINE: Final = re.compile(r": line 1 column (\d+) \(char \d+\)$")  # as the JSON parser counts, in one line's text
+_SNIFFED_BYTES: Final = 64 << 10
+_SHOWN_BYTES: Final = 8
+
+READ: Final = (
+    "hubscope import reads OTLP JSON (lines, or one document), the stock Collector's length-prefixed files, OTLP "
+    "protobuf and Jaeger JSON, plain or compressed with gzip or zstd"
+)
+MEND: Final = "mend what is named and import the file again: what is in the lake already is not added twice"
+AGAIN: Final = "import it again when it is whole: what is in the lake already is not added twice"
+
+
 class Found(NamedTuple):
     """One request of a file, or why there is none at that place."""
 
@@ -45,6 +64,7 @@ class Found(NamedTuple):
     requests: tuple[tuple[Signal, bytes], ...]
     problem: str = ""
     source: bytes = b""  # what it was read from, decompressed; empty where that is not all there yet: the file may grow
+    remedy: str = ""
 
 
 def requests_in(path: Path, read_bytes: Callable[[int], None] = lambda _: None) -> Iterator[Found]:
@@ -57,39 +77,69 @@ def requests_in(path: Path, read_bytes: Callable[[int], None] = lambda _: None) 
         if signal is not None:
             yield _protobuf("", file.read(MAX_MESSAGE_BYTES), signal)
             return
-        stream = _decompressed(cast(BinaryIO, _Counted(file, read_bytes)))
-        try:
-            yield from _found(path, stream)
-        except (zstandard.ZstdError, EOFError, gzip.BadGzipFile) as error:
-            yield Found("", (), f"the compressed data cannot be read on: {error}")
+        compressed = _decompressed(_Counted(file, read_bytes))
+        stream: io.BufferedReader = io.BufferedReader(cast(io.RawIOBase, compressed), 1 << 20)
+        where = ""
+        for found in _found(stream):
+            where = found.where
+            if compressed.broken and found.problem and not found.source:
+                break  # what is not all there is told of once, below
+            yield found
+        if compressed.broken:
+            remedy = f"decompressing it says the same; fetch or copy it anew, then {AGAIN}"
+            yield Found(where, (), f"{compressed.broken}; what stood before that was read", remedy=remedy)
 
 
-def _found(path: Path, stream: io.BufferedReader) -> Iterator[Found]:
-    start = stream.peek(8)[:8]
-    if not start:
-        yield Found("", (), "the file is empty")
-    elif start.lstrip()[:1] in (b"{", b"[", b"") or start.startswith(b"\xef\xbb\xbf") or not _is_length(start):
-        yield from _json(path, stream)
-    else:
+def _found(stream: io.BufferedReader) -> Iterator[Found]:
+    sample = stream.peek(_SNIFFED_BYTES)[:_SNIFFED_BYTES]
+    text = sample.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not sample:
+        yield Found("", (), "the file is empty", remedy=f"if it is still to be written, {AGAIN}")
+    elif text[:1] in (b"{", b"[", b"") or not (_is_length(sample) or _is_binary(sample)):
+        yield from _json(stream)
+    elif _is_length(sample):
         yield from _messages(stream)
+    else:
+        yield _bare(stream.read(MAX_MESSAGE_BYTES + 1))
 
 
-def _decompressed(file: BinaryIO) -> io.BufferedReader:
+def _is_binary(sample: bytes) -> bool:
+    return _CONTROL.search(sample) is not None and _JSON_LINE.search(sample) is None
+
+
+def _bare(data: bytes) -> Found:
+    """A request as it travels, without its length before it; or what cannot be one."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return Found(
+            "",
+            (),
+            "byte 0: the text is UTF-16, and JSON is UTF-8",
+            data,
+            "convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW",
+        )
+    signal = signal_of(data) if len(data) <= MAX_MESSAGE_BYTES else None
+    if signal is not None:
+        return _protobuf("", data, signal)
+    start = data[:_SHOWN_BYTES].hex(" ")
+    return Found("", (), f"byte 0: this is neither JSON nor an OTLP request (it begins with {start})", data, READ)
+
+
+def _decompressed(file: _Counted) -> _Decompressed:
     plain: io.BufferedReader = io.BufferedReader(cast(io.RawIOBase, file), 1 << 20)
     start = plain.peek(4)
     if start.startswith(_ZSTD):
         reader = zstandard.ZstdDecompressor().stream_reader(plain, read_across_frames=True)
-        return io.BufferedReader(cast(io.RawIOBase, reader), 1 << 20)
+        return _Decompressed("zstd", reader.read, file)
     if start.startswith(_GZIP):
-        return io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=plain)), 1 << 20)
-    return plain
+        return _Decompressed("gzip", gzip.GzipFile(fileobj=plain).read1, file)
+    return _Decompressed("", plain.read1, file)
 
 
 def _is_length(start: bytes) -> bool:
     return len(start) >= 4 and 0 < int.from_bytes(start[:4], "big") <= MAX_MESSAGE_BYTES
 
 
-def _json(path: Path, stream: io.BufferedReader) -> Iterator[Found]:
+def _json(stream: io.BufferedReader) -> Iterator[Found]:
     first = stream.readline(MAX_MESSAGE_BYTES + 1).removeprefix(b"\xef\xbb\xbf")
     if not _is_whole(first):
         # The first line alone is no JSON: a document over many lines, or a bad line.
@@ -97,11 +147,42 @@ def _json(path: Path, stream: io.BufferedReader) -> Iterator[Found]:
         if not stream.peek(1):
             if _is_whole(first + rest):
                 yield _document("", first + rest)
-                return
-            yield from _lines(io.BufferedReader(cast(io.RawIOBase, io.BytesIO(rest))), first)
+            elif _JSON_LINE.search(rest):
+                yield from _lines(io.BufferedReader(cast(io.RawIOBase, io.BytesIO(rest))), first)
+            else:
+                yield _broken(first + rest)
             return
         stream = io.BufferedReader(cast(io.RawIOBase, _Chained(rest, stream)), 1 << 20)
     yield from _lines(stream, first)
+
+
+def _broken(text: bytes) -> Found:
+    """Why a text that should be one document is none."""
+    if not text.strip():
+        return Found("", (), "there is nothing in it but white space", remedy=READ)
+    if text.lstrip()[:1] not in (b"{", b"["):
+        shown = text.lstrip()[:40].decode("utf-8", "replace").splitlines()[0]
+        return Found("line 1", (), f"this is no JSON: it begins with {shown!r}", text, READ)
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        if _is_cut(error):
+            lines = text.count(b"\n", 0, len(text.rstrip())) + 1
+            return _cut(f"line {lines}", len(text), "the JSON")
+        problem = f"column {error.colno}: not JSON: {error.msg}"
+        return Found(f"line {error.lineno}", (), problem, text, f"mend it there. {READ}")
+    except (ValueError, RecursionError):
+        pass
+    return _document("", text)
+
+
+def _is_cut(error: json.JSONDecodeError) -> bool:
+    """Whether the text was good up to where it ends."""
+    return error.msg.startswith("Unterminated string") or not error.doc[error.pos :].strip()
+
+
+def _cut(where: str, at_byte: int, what: str) -> Found:
+    return Found(where, (), f"{what} was cut off: it ends at byte {at_byte}, in the middle", remedy=AGAIN)
 
 
 def _is_whole(text: bytes) -> bool:
@@ -112,21 +193,23 @@ def _is_whole(text: bytes) -> bool:
 
 
 def _lines(stream: io.BufferedReader, first: bytes) -> Iterator[Found]:
-    number, line = 1, first
+    number, line, at_byte = 1, first, len(first)
     while line:
         where = f"line {number}"
         if len(line) > MAX_MESSAGE_BYTES:
             source = line
             while line and not line.endswith(b"\n"):
                 line = stream.readline(1 << 20)
+                at_byte += len(line)
             yield Found(where, (), f"longer than {MAX_MESSAGE_BYTES >> 20} MiB", source if line else b"")
         elif line.strip():
             found = _document(where, line)
-            if found.problem and not line.endswith(b"\n"):
-                found = Found(where, (), f"the last line was cut off ({found.problem})")
+            if found.problem and not line.endswith(b"\n") and not _is_whole(line):
+                found = _cut(where, at_byte, "the last line")
             yield found
         number += 1
         line = stream.readline(MAX_MESSAGE_BYTES + 1)
+        at_byte += len(line)
 
 
 def _document(where: str, text: bytes) -> Found:
@@ -136,7 +219,8 @@ def _document(where: str, text: bytes) -> Found:
         for signal, payload in requests:
             check_ids(MESSAGES[signal], payload)
     except BadInputError as error:
-        return Found(where, (), error.message, source)
+        problem = _IN_LINE.sub(r" at column \1", error.message) if where else error.message
+        return Found(where, (), problem, source, MEND)
     return Found(where, requests, "", source)
 
 
@@ -152,21 +236,24 @@ def _requests_of(value: Any) -> Iterator[tuple[Signal, Message]]:
 
 
 def _messages(stream: io.BufferedReader) -> Iterator[Found]:
-    number = 0
+    number, at_byte = 0, 0
     while prefix := stream.read(4):
         number += 1
         where = f"message {number}"
         size_bytes = int.from_bytes(prefix, "big")
         if len(prefix) < 4:
-            yield Found(where, (), "its length was cut off")
+            yield _cut(where, at_byte + len(prefix), "its length")
             return
         if size_bytes > MAX_MESSAGE_BYTES:
-            yield Found(where, (), f"says that it is {size_bytes} B long; the rest of the file cannot be read")
+            problem = f"byte {at_byte}: it says that it is {size_bytes} B long; the rest of the file cannot be read"
+            yield Found(where, (), problem, remedy=f"the file is damaged there, or is none of what can be read. {READ}")
             return
         data = stream.read(size_bytes)
         if len(data) < size_bytes:
-            yield Found(where, (), f"was cut off after {len(data)} of {size_bytes} B")
+            problem = f"was cut off after {len(data)} of {size_bytes} B: the data end at byte {at_byte + 4 + len(data)}"
+            yield Found(where, (), problem, remedy=AGAIN)
             return
+        at_byte += 4 + size_bytes
         if data.startswith(_ZSTD):
             try:
                 with zstandard.ZstdDecompressor().stream_reader(data) as reader:
@@ -182,14 +269,14 @@ def _messages(stream: io.BufferedReader) -> Iterator[Found]:
 
 def _protobuf(where: str, data: bytes, signal: Signal | None) -> Found:
     if signal is None:
-        return Found(where, (), "no OTLP request of spans, metrics or logs", data)
+        return Found(where, (), "no OTLP request of spans, metrics or logs", data, READ)
     try:
         MESSAGES[signal].FromString(data)
         check_ids(MESSAGES[signal], data)
     except DecodeError as error:
-        return Found(where, (), f"no OTLP protobuf: {error}", data)
+        return Found(where, (), f"no OTLP protobuf: {error}", data, READ)
     except BadInputError as error:
-        return Found(where, (), error.message, data)
+        return Found(where, (), error.message, data, MEND)
     return Found(where, ((signal, data),), "", data)
 
 
@@ -244,16 +331,47 @@ class _Counted(io.RawIOBase):
     """A file that tells how far it was read, for the progress of a compressed one."""
 
     def __init__(self, file: BinaryIO, tell: Callable[[int], None]) -> None:
-        self._file, self._tell, self._total = file, tell, 0
+        self._file, self._tell, self.read_bytes = file, tell, 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         count: int = self._file.readinto(buffer)  # type: ignore[attr-defined]  # a file opened by Path.open has it
-        self._total += count
-        self._tell(self._total)
+        self.read_bytes += count
+        self._tell(self.read_bytes)
         return count
+
+
+class _Decompressed(io.RawIOBase):
+    """The content of a file; where its compressed data cannot be read on it ends, and `broken` says so."""
+
+    def __init__(self, kind: str, read: Callable[[int], bytes], file: _Counted) -> None:
+        self.broken = ""
+        self._any = False
+        self._kind, self._read, self._file = kind, read, file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self.broken:
+            return 0
+        try:
+            data = self._read(len(buffer))
+        except EOFError:
+            self.broken = f"its {self._kind} data were cut off: the file ends at byte {self._file.read_bytes}"
+            return 0
+        except (zstandard.ZstdError, gzip.BadGzipFile, zlib.error) as error:
+            self.broken = f"its {self._kind} data are damaged at or before byte {self._file.read_bytes} ({error})"
+            return 0
+        if not data and not self._any and self._kind:  # zstd's reader ends silently where a frame was cut off
+            self.broken = (
+                f"its {self._kind} data hold nothing, or were cut off: the file ends at byte {self._file.read_bytes}"
+            )
+        self._any = True
+        buffer[: len(data)] = data
+        return len(data)
 
 
 class _Chained(io.RawIOBase):

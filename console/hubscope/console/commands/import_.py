@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hubscope.console.main import show_error
 from hubscope.console.options import lake_option, rules_option
-from hubscope.errors import EXIT_DONE, EXIT_UNREADABLE
+from hubscope.errors import EXIT_DONE, EXIT_UNREADABLE, BadInputError
 
 if TYPE_CHECKING:
     from hubscope.collector.imports.import_files import Outcome
@@ -35,8 +36,9 @@ def command(paths: tuple[str, ...], lake: str, rules: str | None) -> int:
     killed, goes on where it stopped. What is known of a file stands in the lake's tables alone, so all of this holds
     for every machine that imports into the same lake, an object store too.
 
-    A beginning that was imported when it was all of a file is known wherever it stands; two files that merely begin
-    alike both come in whole, and so does an older, shorter copy of a file that is there already.
+    A span that the lake has all the same, by its ids, kind and name, is not added either: what `hubscope trace
+    --format otlp` printed, or a Jaeger gives back that it was forwarded to. Log records and data points have no ids:
+    of two files that merely begin alike, and of an older, shorter copy of one that is there, they come in whole.
 
     Ids must have the length that OTLP gives them, 16 bytes for a trace and 8 for a span, or be empty; a message with
     any other is rejected whole.
@@ -55,6 +57,7 @@ def command(paths: tuple[str, ...], lake: str, rules: str | None) -> int:
     keep_files_private()
     loaded = load(rules)
     outcomes: list[Outcome] = []
+    unreadable = False
     progress = Progress()
     try:
         for path in paths:
@@ -64,7 +67,13 @@ def command(paths: tuple[str, ...], lake: str, rules: str | None) -> int:
                     kept.flush()
                     outcomes.append(import_file(Path(kept.name), lake, loaded, "stdin", progress))
             else:
-                outcomes.append(import_file(Path(path), lake, loaded, progress=progress))
+                try:
+                    outcomes.append(import_file(Path(path), lake, loaded, progress=progress))
+                except BadInputError as error:  # the other files are read all the same
+                    progress.clear()
+                    show_error(str(error))
+                    unreadable = True
+                    continue
             progress.clear()
             _tell(outcomes[-1])
     except KeyboardInterrupt:
@@ -73,7 +82,7 @@ def command(paths: tuple[str, ...], lake: str, rules: str | None) -> int:
         raise
     finally:
         progress.clear()
-    unusable = any(outcome.rejected and not outcome.accepted for outcome in outcomes)
+    unusable = unreadable or any(outcome.rejected and not outcome.accepted for outcome in outcomes)
     return EXIT_UNREADABLE if unusable else EXIT_DONE
 
 
@@ -91,6 +100,8 @@ def _tell(outcome: Outcome) -> None:
         click.echo(f"  {reason}", err=True)
     if outcome.rejected > len(outcome.reasons):
         click.echo(f"  … and {outcome.rejected - len(outcome.reasons)} more", err=True)
+    for remedy in outcome.remedies:
+        click.echo(f"  → {remedy}", err=True)
 
 
 class Progress:
