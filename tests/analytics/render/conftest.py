@@ -485,7 +485,11 @@ def breakdown() -> model.Breakdown:
             others=41,
         ),
         vector_searches=time_list(("memory_vectors", "hnsw", 200, 8.6)),
-        plugins=time_list(("summarizer", "on_open", 200, 5.8), ("", "render_cell", 9000, 1.2)),
+        plugins=time_list(
+            ("summarizer", "on_open", 200, 5.8),
+            ("", "render_cell", 9000, 1.2),
+            ("datasette.default_magic_parameters", "register_magic_parameters", 7, 0.02),
+        ),
     )
 
 

@@ -77,3 +77,32 @@ def test_sparklines_have_one_character_a_value(values: list[float]) -> None:
 def test_control_characters_do_not_reach_a_terminal() -> None:
     """Escape sequences in telemetry are made visible instead of obeyed."""
     assert numbers.printable("a\x1b[2Jb\nc") == "a�[2Jb c"
+
+
+@pytest.mark.parametrize(
+    ("names", "width", "text"),
+    [
+        (("summarizer", "on_open"), 30, "summarizer · on_open"),
+        (
+            ("datasette.default_magic_parameters", "register_magic_parameters"),
+            35,
+            "datas…parameters · register…ameters",
+        ),
+        (("datasette_cluster_map_with_clusters", "startup"), 30, "datase…with_clusters · startup"),
+        (("map", "register_output_renderer"), 20, "map · registe…nderer"),
+    ],
+)
+def test_of_a_plugin_and_its_hook_both_stay_known(names: tuple[str, str], width: int, text: str) -> None:
+    """The longer name gives way, in its middle; neither end of either is lost."""
+    assert numbers.cut_pair(names, " · ", width) == text
+
+
+@given(st.text(max_size=60), st.text(max_size=60), st.integers(10, 80))
+def test_a_cut_pair_fits_and_keeps_both_names(first: str, second: str, width: int) -> None:
+    """Never wider than asked; whole where it fits; each name begins and ends as it did, with room for four at least."""
+    text = numbers.cut_pair((first, second), " · ", width)
+    whole = f"{first} · {second}"
+    assert len(text) <= width
+    assert text == whole if len(whole) <= width else "…" in text
+    assert text.startswith(first[:1])
+    assert text.endswith(second[-1:])

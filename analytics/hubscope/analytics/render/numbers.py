@@ -156,12 +156,30 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == " " else "\ufffd" for c in " ".join(text.split()))
 
 
-def cut_middle(text: str, width: int) -> str:
-    """`text` in at most `width` characters: both ends say more of a module or a query's shape than its middle."""
+def cut_middle(text: str, width: int, head: float = 0.5) -> str:
+    """`text` in at most `width` characters: both ends say more of a module or a query's shape than its middle.
+
+    `head` is the share of what is left that its beginning gets.
+    """
     if len(text) <= width:
         return text
-    tail = (width - 1) // 2
+    tail = min(math.floor((width - 1) * (1 - head)), width - 1)
     return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def cut_pair(names: Sequence[str], joint: str, width: int) -> str:
+    """One name, or a plugin and its hook, in at most `width` characters, each of them still to be recognised.
+
+    Of a pair the longer one gives way, until both are of one length. Of a plugin's name the end is kept rather than
+    the beginning: `datasette.default_…` and `datasette-…` are what all of a program's plugins begin with.
+    """
+    whole = joint.join(names)
+    room = width - len(joint)
+    if len(whole) <= width or len(names) != 2 or room < 4:
+        return cut_middle(whole, width)
+    first, second = names
+    first_width = min(len(first), max((room + 1) // 2, room - len(second)))
+    return f"{cut_middle(first, first_width, head=0.3)}{joint}{cut_middle(second, room - first_width)}"
 
 
 def count(number: int, one: str, many: str = "") -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from hubscope.analytics.model import (
     Bottleneck,
@@ -97,10 +98,18 @@ def shortened_imports(startup: StartupTime, shown: int) -> StartupTime:
     )
 
 
+JOINT: Final = " · "  # between a plugin and its hook, and an index and its type
+
+
 def row_label(row: TimeRow, things: str) -> str:
     """A row's name; a hook with its plugin, an index with its type."""
+    return JOINT.join(row_names(row, things))
+
+
+def row_names(row: TimeRow, things: str) -> tuple[str, ...]:
+    """The one or two names that are a row's label."""
     name = row.name or "(no name)"
-    return f"{name} · {row.detail}" if row.detail and things in ("hook", "index") else name
+    return (name, row.detail) if row.detail and things in ("hook", "index") else (name,)
 
 
 def why_unpredicted(report: Report, finding: Bottleneck) -> str:

@@ -210,7 +210,8 @@ def _spending(page: _Page, spending: outline.Spending) -> None:
     page.lines.append(page.paint(line(spending.title, "calls", "median", "p95", "total", "share"), "dim"))
     for row in listing.rows:
         median, p95, total = (numbers.quantity(seconds, "s") for seconds in (row.median, row.p95, row.total))
-        label = outline.row_label(row, spending.things)
+        names = outline.row_names(row, spending.things)
+        label = numbers.cut_pair(names, outline.JOINT, width - 1)
         page.lines.append(line(label, f"{row.calls:,}", median, p95, total, numbers.share(row.share)))
     if listing.others:
         label = outline.others_label(listing.others, spending.things)
