@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -41,6 +43,26 @@ def test_what_an_application_imports_stays_light(module: str) -> None:
     code = f"import sys, {module}; print(*sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_the_collector_extra_holds_what_the_collector_imports() -> None:
+    """Each module that the collector's code imports comes with `hubscope[collector]`: here an import of all of it
+    finds the others through the other extras, and a user's does not."""
+    comes_from = {"google": "protobuf", "grpc": "grpcio", "yaml": "pyyaml", "opentelemetry": "opentelemetry"}
+    optional = {"clickhouse_connect", "urllib3"}  # of an extra of their own, asked for where it is configured
+    imported: set[str] = set()
+    for path in [p for root in ("collector", "exporters", "processors") for p in (ROOT / root).rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.partition(".")[0])
+    project = PYPROJECT["project"]
+    declared = [*project["dependencies"], *project["optional-dependencies"]["collector"]]
+    names = {re.split(r"[^\w.-]", text)[0] for text in declared} | {"opentelemetry"}
+    third = imported - set(sys.stdlib_module_names) - optional - {"hubscope"}
+    assert "numpy" in third
+    assert sorted(module for module in third if comes_from.get(module, module) not in names) == []
 
 
 def test_the_lock_names_no_registry_and_hashes_everything() -> None:

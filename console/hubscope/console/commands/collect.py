@@ -120,6 +120,16 @@ def import_everything() -> None:
     from importlib import import_module
     from importlib.util import find_spec
 
-    for name in ("grpc", "uvicorn", "httptools", "google.protobuf", "ptars", "pyarrow", "deltalake", "zstandard"):
+    for name in (
+        "grpc",
+        "uvicorn",
+        "httptools",
+        "numpy",
+        "google.protobuf",
+        "ptars",
+        "pyarrow",
+        "deltalake",
+        "zstandard",
+    ):
         if find_spec(name.partition(".")[0]) is None:
             import_module(name)
