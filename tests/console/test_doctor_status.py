@@ -218,3 +218,26 @@ def test_status_without_a_lake(hubscope: Hubscope, tmp_path: Path) -> None:
     result = hubscope("status", "--lake", tmp_path / "none")
     assert result.exit_code == 4
     assert "hubscope run" in result.stderr
+
+
+def test_values_that_cannot_be_used_are_named() -> None:
+    """A number that is none is one to look at, an unknown name is wrong; each with what to do about it."""
+    found = states(
+        {
+            "OTEL_BSP_SCHEDULE_DELAY": "soon",
+            "HUBSCOPE_IMPORT_THRESHOLD_MS": "-1",
+            "OTEL_TRACES_SAMPLER": "always_onn",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "smoke",
+            "OTEL_PROPAGATORS": "tracecontext,b4",
+        }
+    )
+    assert {name: state for name, (state, _) in found.items()} == {
+        "OTEL_BSP_SCHEDULE_DELAY": WARN,
+        "HUBSCOPE_IMPORT_THRESHOLD_MS": WARN,
+        "OTEL_TRACES_SAMPLER": FAIL,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": FAIL,
+        "OTEL_PROPAGATORS": FAIL,
+    }
+    assert "did you mean always_on?" in found["OTEL_TRACES_SAMPLER"][1]
+    assert "one of grpc, http/protobuf, http/json" in found["OTEL_EXPORTER_OTLP_PROTOCOL"][1]
+    assert states({"OTEL_BSP_SCHEDULE_DELAY": "500", "OTEL_TRACES_SAMPLER": "always_on"}).keys() == {"environment"}

@@ -100,6 +100,53 @@ def test_what_a_program_did_is_queryable_when_it_has_ended(
     assert until(lambda: not record.exists() or not psutil.pid_exists(json.loads(record.read_text())["pid"]))
 
 
+def test_addresses_that_the_running_collector_has_not_are_said(lake_dir: Path, addresses: list[str]) -> None:
+    """Flags that cannot be honoured are named with what is used instead; ones nobody gave, or that agree, are not."""
+    inner = ["--lake", str(lake_dir), "--", sys.executable, "-c", "pass"]
+    other = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    code = (
+        "import subprocess, sys\n"
+        "def run(*flags):\n"
+        "    command = [sys.executable, '-m', 'hubscope.console', 'run', *flags, *sys.argv[1:]]\n"
+        "    done = subprocess.run(command, capture_output=True, text=True, env=clean)\n"
+        "    print(done.returncode, done.stderr, sep='\\n', end='===')\n"
+        "import os\n"
+        "clean = {k: v for k, v in os.environ.items() if not k.startswith(('OTEL_', 'PYTHONPATH'))}\n"
+        f"run(); run('--grpc', {addresses[1]!r}); run('--grpc', {other[0]!r}, '--http', {other[1]!r})\n"
+    )
+    done = run("--lake", str(lake_dir), *addresses, "--", sys.executable, "-c", code, *inner)
+    quiet, agreeing, told, _ = done.stdout.split("===")
+    for said in (quiet, agreeing, told):
+        assert said.startswith("0\n")
+        assert f"recording into {lake_dir} by the collector on {addresses[1]}" in said
+    assert "not used" not in quiet + agreeing
+    assert f"not used: --grpc {other[0]} (it has {addresses[1]}), --http {other[1]} (it has {addresses[3]})" in told
+
+
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
+@pytest.mark.parametrize("value", ["nonsense", "ftp://host:21", "http://", "host:port"])
+def test_an_endpoint_that_is_none_starts_nothing(name: str, value: str, lake_dir: Path) -> None:
+    """What would be lost at the program's end is said before its start, with the variable, and exit code 2."""
+    done = run("--lake", str(lake_dir), "--", sys.executable, "-c", "print('ran')", **{name: value})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{name}: got {value!r}" in done.stderr
+    assert "give a URL such as http://localhost:4318" in done.stderr
+
+
+def test_a_standard_number_that_is_none_is_one_line(lake_dir: Path, addresses: list[str]) -> None:
+    """The SDK would log a traceback, or set nothing up at all: the default is used, and what was recorded is stored."""
+    done = run(
+        *("--lake", str(lake_dir), *addresses, "--", sys.executable, "-c", PROGRAM),
+        OTEL_BSP_SCHEDULE_DELAY="soon",
+        OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT="-4",
+    )
+    assert done.returncode == 7
+    assert "Traceback" not in done.stderr
+    for name, value in (("OTEL_BSP_SCHEDULE_DELAY", "soon"), ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "-4")):
+        assert f"hubscope: {name}: expected a number of at least 0, got {value!r}; using its default" in done.stderr
+    assert "see what was found" in done.stderr
+
+
 def test_what_listens_is_used_and_said(lake_dir: Path, addresses: list[str]) -> None:
     """Something else on the port is sent to, with its name said; no collector is started."""
     host, _, port = addresses[1].rpartition(":")

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from hubscope.collector.configuration.addresses import Address
 from hubscope.console.collector_link import listening
+from hubscope.console.environment_values import values
 from hubscope.errors import HubscopeError
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -107,8 +108,9 @@ _USUAL_PORT: Final = {"grpc": 4317, "http/protobuf": 4318, "http/json": 4318}
 
 
 def environment(environ: Mapping[str, str] = os.environ) -> Iterator[Check]:
-    """The variables that steer an application do not contradict each other."""
+    """The variables that steer an application can be used, and do not contradict each other."""
     found = [
+        *(Check(wrong.name, WARN if wrong.is_harmless else FAIL, *wrong[1:3]) for wrong in values(environ)),
         *_switched_off(environ),
         *_endpoints(environ),
         *_sampling(environ),
@@ -152,8 +154,7 @@ def _endpoint(name: str, value: str, protocol: str, is_base: bool) -> Iterator[C
         yield Check(name, FAIL, f"{value!r} is no URL: {error}", f"{name}=http://127.0.0.1:4317")
         return
     if protocol not in _USUAL_PORT:
-        yield Check(PROTOCOL, FAIL, f"{protocol!r} is no protocol", f"one of {', '.join(_USUAL_PORT)}")
-        return
+        return  # `environment_values` says that it is none
     if "://" not in value and protocol != "grpc":
         yield Check(name, FAIL, f"{value!r} has no scheme, which {protocol} needs", f"{name}=http://{value}")
     other = next((p for p, usual in _USUAL_PORT.items() if usual == port and usual != _USUAL_PORT[protocol]), None)

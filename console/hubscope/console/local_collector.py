@@ -13,10 +13,11 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from hubscope.collector.configuration import values
 from hubscope.collector.configuration.addresses import Address
@@ -32,7 +33,7 @@ OTHER_PORTS: Final = (14317, 14318)  # proposed where the usual ones are taken
 LOG_KEPT_BYTES: Final = 1 << 20
 MIN_FREE_BYTES: Final = 1 << 20  # for its log and the small files of its state; what it needs for data it says itself
 # Without any of these the collector does not start; all of them are in hubscope[collector].
-_NEEDED: Final = ("deltalake", "grpc", "ptars", "pyarrow", "uvicorn", "zstandard")
+_NEEDED: Final = ("deltalake", "grpc", "numpy", "ptars", "pyarrow", "uvicorn", "zstandard")
 _ENDPOINTS: Final = (
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
@@ -54,16 +55,35 @@ class Destination:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Where a collector that has to be started listens."""
+    """Where a collector that has to be started listens. `named` are those of the three that the user gave."""
 
     grpc: Address
     http: Address
     telemetry: Address
+    named: tuple[str, ...] = ()
 
 
 def named_endpoint(environ: Mapping[str, str]) -> str | None:
-    """The endpoint that the standard variables name, if any does."""
-    return next((environ[name].strip() for name in _ENDPOINTS if environ.get(name, "").strip()), None)
+    """The endpoint that the standard variables name, if any does. Raises ConfigError for those that are none: what is
+    sent there is lost, and the program knows it only at its end."""
+    named = {name: text for name in _ENDPOINTS if (text := environ.get(name, "").strip())}
+    wrong = tuple(f"{name}: got {text!r}" for name, text in named.items() if not _is_endpoint(text))
+    if wrong:
+        raise ConfigError(
+            "nothing can be sent to the endpoint that the environment names, so nothing was started:",
+            "give a URL such as http://localhost:4318, or unset it: hubscope then records on this machine",
+            wrong,
+        )
+    return next(iter(named.values()), None)
+
+
+def _is_endpoint(text: str) -> bool:
+    """A URL, or the HOST:PORT that gRPC takes too."""
+    try:
+        url = urlsplit(text if "://" in text else f"//{text}")
+        return bool(url.hostname) and (url.scheme in ("http", "https") or (not url.scheme and url.port is not None))
+    except ValueError:
+        return False
 
 
 def check_lake(lake: str) -> None:
@@ -82,7 +102,7 @@ def find(lake: str, state: Path, wanted: Wanted) -> Destination | None:
     """
     own = _own(lake, state)
     if own is not None:
-        return own
+        return replace(own, note=f"{own.note}{_not_honoured(state, wanted)}")
     others: list[str] = []
     for address, protocol in ((wanted.grpc, "grpc"), (wanted.http, "http/protobuf")):
         if collector_link.listening(address):
@@ -113,6 +133,23 @@ def _own(lake: str, state: Path) -> Destination | None:
             note = f"recording into {lake} by the collector on {address} (pid {record['pid']})"
             return Destination(note, f"http://{address}", protocol, state)
     return None
+
+
+def _not_honoured(state: Path, wanted: Wanted) -> str:
+    """What to say of addresses the user gave where the lake's collector has others: a lake has one collector here."""
+    record = collector_link.recorded(state) or {}
+    has = record.get("addresses", {})
+    missed = [
+        f"--{flag} {address} (it has {has[flag]})"
+        for flag in wanted.named
+        if flag in has and (address := getattr(wanted, flag)).port and str(address) != str(has[flag])
+    ]
+    if not missed:
+        return ""
+    return (
+        f"\n  it was running before, so not used: {', '.join(missed)}; end it first (pid {record['pid']}), or name"
+        " another lake with --lake"
+    )
 
 
 def start(lake: str, state: Path, wanted: Wanted, flags: tuple[str, ...] = ()) -> Destination:

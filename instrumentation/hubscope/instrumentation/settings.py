@@ -6,7 +6,7 @@ Every `OTEL_*` variable keeps its meaning; these are the ones of our own that th
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Final, NamedTuple
 
 DISABLED: Final = "HUBSCOPE_DISABLED"
@@ -46,6 +46,17 @@ VARIABLES: Final[tuple[Variable, ...]] = (
     Variable(EXIT_TIMEOUT_MS, "2000", "How long leaving may wait for the collector, all signals together."),
 )
 
+# Standard variables that the SDK reads as numbers. Of one that is none it logs a traceback, or sets nothing up at all.
+NUMBERS: Final = (
+    *(f"OTEL_{p}_{n}" for p in ("BSP", "BLRP") for n in ("SCHEDULE_DELAY", "EXPORT_TIMEOUT", "MAX_QUEUE_SIZE")),
+    *("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE"),
+    *("OTEL_METRIC_EXPORT_INTERVAL", "OTEL_METRIC_EXPORT_TIMEOUT"),
+    *("OTEL_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"),
+    *("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT"),
+    *("OTEL_SPAN_EVENT_COUNT_LIMIT", "OTEL_SPAN_LINK_COUNT_LIMIT"),
+    *("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT"),
+)
+
 _TRUE = frozenset({"1", "true", "yes", "on"})
 
 
@@ -59,20 +70,37 @@ def disabled(environ: Mapping[str, str] = os.environ) -> bool:
     return is_true(DISABLED, environ) or environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
+def is_number(text: str) -> bool:
+    """Whether a text is a finite number of at least 0."""
+    try:
+        return 0 <= float(text) < float("inf")
+    except ValueError:
+        return False
+
+
+def drop_wrong_numbers(environ: MutableMapping[str, str]) -> None:
+    """Unset each standard variable that is no number, so that its default holds, and say so on the log."""
+    for name in NUMBERS:
+        text = environ.get(name, "").strip()
+        if text and not is_number(text):
+            import logging
+
+            logging.getLogger("hubscope").warning(
+                "hubscope: %s: expected a number of at least 0, got %r; using its default", name, text
+            )
+            del environ[name]
+
+
 def positive_number(name: str, default: float, environ: Mapping[str, str] = os.environ) -> float:
     """The variable as a number ≥ 0. A value that is none is said on the log, and the default holds."""
     text = environ.get(name, "").strip()
     if not text:
         return default
-    try:
-        value = float(text)
-        if not 0 <= value < float("inf"):
-            raise ValueError
-    except ValueError:
+    if not is_number(text):
         import logging
 
         logging.getLogger("hubscope").warning(
             "hubscope: %s: expected a number of at least 0, got %r; using %g", name, text, default
         )
         return default
-    return value
+    return float(text)

@@ -32,7 +32,8 @@ DEFAULTS: tuple[tuple[str, str], ...] = (
 
 
 def set_defaults(environ: MutableMapping[str, str]) -> None:
-    """Fill in the standard variables that are not set."""
+    """Fill in the standard variables that are not set, or are numbers that are none."""
+    settings.drop_wrong_numbers(environ)
     for name, value in DEFAULTS:
         environ.setdefault(name, value)
 

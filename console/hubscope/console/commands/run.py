@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from hubscope.collector.configuration import values
 from hubscope.collector.configuration.addresses import DEFAULT_GRPC, DEFAULT_HTTP, DEFAULT_TELEMETRY, Address
@@ -21,6 +22,12 @@ def _address(ctx: click.Context, param: click.Parameter, value: str) -> Address:
         return values.address(value)
     except ValueError as error:
         raise click.BadParameter(str(error), ctx, param) from error
+
+
+def _named(ctx: click.Context) -> tuple[str, ...]:
+    """The flags of addresses that the user gave; the others are defaults that nobody asked for."""
+    flags = ("grpc", "http", "telemetry")
+    return tuple(flag for flag in flags if ctx.get_parameter_source(flag) is not ParameterSource.DEFAULT)
 
 
 @click.command(
@@ -61,7 +68,9 @@ def _address(ctx: click.Context, param: click.Parameter, value: str) -> Address:
     metavar="HOST:PORT",
     help="/metrics and /healthz of a collector that is started; any free port where this one is taken.",
 )
+@click.pass_context
 def command(
+    ctx: click.Context,
     cmd: tuple[str, ...],
     service: str | None,
     version: str | None,
@@ -90,7 +99,7 @@ def command(
         elif named := local_collector.named_endpoint(os.environ):
             destination = Destination(f"sending to {named}, as the environment says")
         else:
-            destination = _local(stack, lake, Wanted(grpc, http, telemetry))
+            destination = _local(stack, lake, Wanted(grpc, http, telemetry, _named(ctx)))
         environment = prepare_environment(
             os.environ,
             service=service,
