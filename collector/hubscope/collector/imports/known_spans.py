@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
 
 from hubscope import lake_readers
 from hubscope.exporters.lake_files import Storage
@@ -57,10 +58,13 @@ class KnownSpans:
     name = "known_spans"
 
     def __init__(self, lake: str, lease: lake_readers.Lease | None) -> None:
-        table = DeltaTable(f"{lake.rstrip('/')}/{TRACES}")
+        uri = f"{lake.rstrip('/')}/{TRACES}"
         self.dropped = 0
-        self._files = _files(table)
-        self._storage = Storage(table.table_uri)
+        try:
+            self._files = _files(DeltaTable(uri))
+        except TableNotFoundError:  # it could not be made: a full disk, which the first append tells of
+            self._files = []
+        self._storage = Storage(uri)
         self._hashes: OrderedDict[tuple[str, int], _Hashes] = OrderedDict()
         self._opened: OrderedDict[str, pq.ParquetFile] = OrderedDict()
         if lease is not None:
@@ -117,7 +121,7 @@ class KnownSpans:
 
 @contextmanager
 def known_spans(lake: str) -> Iterator[KnownSpans]:
-    """What knows the spans of a lake that has all its tables, whose files stay until the block ends."""
+    """What knows the spans of a lake, whose files stay until the block ends."""
     lease = lake_readers.take(lake)
     try:
         yield KnownSpans(lake, lease)
