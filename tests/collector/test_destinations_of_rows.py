@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
@@ -59,20 +60,52 @@ def names(server: ClickHouse) -> list[str]:
 
 
 def test_rows_are_kept_as_they_are(tmp_path: Path) -> None:
-    """Every table of a segment is read back equal, derived rows behind those that arrived; none is a file too."""
+    """Every table of a segment is read back equal, what arrived and what was derived apart; none is a file too."""
     kept = KeptRows(tmp_path)
-    batch = batch_of(7, EVERYTHING, NO_PROCESSORS)
-    batch = Batch(7, 1, batch.tables, {TRACES: batch.tables[TRACES].slice(0, 1)})
-    kept.keep(batch)
+    arrived = batch_of(7, EVERYTHING, NO_PROCESSORS)
+    batch = Batch(7, 5, arrived.tables, {TRACES: arrived.tables[TRACES].slice(0, 1)})
+    size_bytes = kept.keep(batch, 3, {2, 1})
+    assert size_bytes == kept.size_bytes(7) == (tmp_path / "rows" / "0000000000000007.arrow").stat().st_size
     kept.keep(Batch(8, 1))
     found = kept.read(7)
-    assert set(found.tables) == set(SCHEMAS) - {ROLLUP}
-    for table in found.tables:
-        assert found.tables[table].to_pylist() == [row for rows in batch.rows(table) for row in rows.to_pylist()]
-        assert found.tables[table].schema.equals(SCHEMAS[table])
-    assert kept.read(8).tables == {}
+    assert (found.request_count, found.set_aside, found.has_checksum) == (3, {1, 2}, True)
+    assert (found.batch.segment, found.batch.received_unix_nano) == (7, 5)
+    assert set(found.batch.tables) == set(SCHEMAS) - {ROLLUP}
+    assert set(found.batch.derived) == {TRACES}
+    for before, after in ((batch.tables, found.batch.tables), (batch.derived, found.batch.derived)):
+        for name, table in after.items():
+            assert table.to_pylist() == before[name].to_pylist()
+            assert table.schema.equals(SCHEMAS[name])
+    assert kept.read(8).batch == Batch(8, 1)
+    assert kept.segments() == [7, 8]
     kept.forget_up_to(7)
-    assert [path.name for path in (tmp_path / "rows").iterdir()] == ["0000000000000008.arrow"]
+    assert kept.segments() == [8]
+
+
+def test_rows_that_an_older_version_kept_are_read(tmp_path: Path) -> None:
+    """A file without the first stream has all its rows in `tables`, and says that it has no checksum."""
+    spans = batch_of(7, EVERYTHING, NO_PROCESSORS).tables[TRACES]
+    metadata = {b"hubscope.table": TRACES.encode()}
+    (tmp_path / "rows").mkdir()
+    with pa.ipc.new_stream(tmp_path / "rows" / f"{7:016d}.arrow", spans.schema.with_metadata(metadata)) as writer:
+        writer.write_table(spans.replace_schema_metadata(metadata))
+    (tmp_path / "rows" / f"{8:016d}.arrow").touch()
+    found = KeptRows(tmp_path).read(7)
+    assert found.batch.tables[TRACES].equals(spans)
+    assert not found.has_checksum
+    assert KeptRows(tmp_path).read(8).batch.tables == {}
+
+
+@pytest.mark.parametrize("position", [0.1, 0.3, 0.6, 0.99])
+def test_a_byte_that_changed_on_the_disk_is_found(tmp_path: Path, position: float) -> None:
+    """Arrow's files have no checksum of their own: ours tells a changed byte anywhere."""
+    kept = KeptRows(tmp_path)
+    kept.keep(batch_of(7, EVERYTHING, NO_PROCESSORS))
+    content = bytearray(kept.path(7).read_bytes())
+    content[int(position * len(content))] ^= 16
+    kept.path(7).write_bytes(content)
+    with pytest.raises(LakeError, match=r"0000000000000007\.arrow"):
+        kept.read(7)
 
 
 @pytest.mark.parametrize("damage", [b"", b"nonsense", None])

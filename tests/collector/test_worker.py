@@ -22,8 +22,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from hubscope.collector.configuration.settings import CollectorSettings, Limits
+from hubscope.collector.deaths import MAX_DEATHS
 from hubscope.collector.log.wal import Record, SegmentWriter, Signal, sealed_segments
-from hubscope.collector.worker import MAX_DEATHS
 from hubscope.exporters.forward import ForwardConfig
 from hubscope.lake_schema import EXPONENTIAL_HISTOGRAM, GAUGE, SCHEMAS, TRACES
 from hubscope.semconv import METRIC_KPI, METRIC_PLUGIN_OVERHEAD

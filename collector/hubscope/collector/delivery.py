@@ -1,9 +1,8 @@
-"""One thread for each exporter, so that a destination that is down delays nobody else. Here the lake's."""
+"""One thread for each exporter, so that one that is down delays nobody else: what all of them have in common."""
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,14 +10,12 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from hubscope.collector.log.cursors import Cursor
-from hubscope.errors import HubscopeError, PermanentError, RetryableError
+from hubscope.errors import HubscopeError, RetryableError
 from hubscope.exporters.base import Exporter
 from hubscope.exporters.disk import DiskFullError
 from hubscope.processors.batch import Batch
 
 MAX_WAIT_S: Final = 5.0  # between two tries: a destination that is back is found within this
-# Decoded batches waiting for the lake: one being decoded while one is written is all that two cores can do.
-LAKE_QUEUE: Final = 1
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +30,7 @@ class Delivery(threading.Thread):
         self.sent = 0  # requests
         self.failed = 0  # tries that did not succeed
         self.last_error = ""
+        self.failing_since_s = 0.0  # of the monotonic clock; 0 while it works
         self.dropped = 0  # requests that were given up
         self.crashed: BaseException | None = None
         self._stopping = stop  # set: give up what cannot be had now
@@ -58,10 +56,14 @@ class Delivery(threading.Thread):
 
     def _try(self, batch: Batch) -> bool:
         """Whether the exporter has the segment. False: stopped. PermanentError passes through."""
+        return self._until_it_works(lambda: self.exporter.export(batch, ()))
+
+    def _until_it_works(self, do: Callable[[], None]) -> bool:
+        """Whether it did, again and again while it may. False: stopped."""
         pause_s = 0.1
         while True:
             try:
-                self.exporter.export(batch, ())
+                do()
             except RetryableError as error:
                 self._failed(error)
                 if isinstance(error, DiskFullError) and self._draining.is_set():
@@ -70,7 +72,7 @@ class Delivery(threading.Thread):
                     return False
                 pause_s = min(pause_s * 2, MAX_WAIT_S)
                 continue
-            self.last_error = ""
+            self.last_error, self.failing_since_s = "", 0.0
             return True
 
     def _pause(self, pause_s: float, error: RetryableError) -> bool:
@@ -96,49 +98,8 @@ class Delivery(threading.Thread):
 
     def _failed(self, error: Exception) -> None:
         self.failed += 1
+        self.failing_since_s = self.failing_since_s or time.monotonic()
         text = error.message if isinstance(error, HubscopeError) else f"{type(error).__name__}: {error}"
         if text != self.last_error:
             _log.warning("%s: %s", self.exporter.name, error)
         self.last_error = text
-
-
-class LakeDelivery(Delivery):
-    """Takes batches from the decoder, in order, and never gives one up while it is not stopped.
-
-    `without_guilty(batch, reason)` is asked where the lake refuses a batch: it sets requests aside and gives the rest.
-    """
-
-    def __init__(
-        self,
-        exporter: Exporter,
-        cursor: Cursor,
-        stop: threading.Event,
-        without_guilty: Callable[[Batch, str], Batch],
-        draining: threading.Event,  # set: finish what is sealed, then end
-    ) -> None:
-        super().__init__(exporter, cursor, stop, draining)
-        self.waiting: queue.Queue[tuple[Batch, int] | None] = queue.Queue(LAKE_QUEUE)
-        self._without_guilty = without_guilty
-
-    def run(self) -> None:
-        with self._noting_a_crash():
-            while (item := self.waiting.get()) is not None:
-                batch, record_count = item
-                if not self._deliver(batch):
-                    return
-                self.sent += record_count
-                self._advance(batch.segment)
-
-    def _deliver(self, batch: Batch) -> bool:
-        for _ in range(2):
-            try:
-                return self._try(batch)
-            except PermanentError as error:  # the table is read anew for the second try
-                self._failed(error)
-        rest = self._without_guilty(batch, self.last_error)
-        try:
-            return self._try(rest)
-        except PermanentError as error:
-            self._failed(error)
-            empty = self._without_guilty(rest, self.last_error)  # the second time: everything is set aside
-            return self._try(empty)

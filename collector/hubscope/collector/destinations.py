@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -35,7 +35,7 @@ class Destinations:
         draining: threading.Event,
     ) -> None:
         state_dir = Path(settings.state_dir)
-        self._kept = KeptRows(state_dir)
+        self.kept = KeptRows(state_dir)
         self._derived = DerivedLog(state_dir)
         self._changed = ChangedLog(state_dir)
         self._sampled = SampledLog(state_dir)
@@ -53,7 +53,7 @@ class Destinations:
             takes_rows = exporter.takes == "rows"
             source: Source
             if takes_rows:
-                source = Rows(self._kept)
+                source = Rows(self.kept)
             else:
                 outgoing = Outgoing(state_dir, cast(ForwardConfig, config), chain.added, chain.is_sampling)
                 source = Requests(settings.wal_dir, state_dir, outgoing)
@@ -64,18 +64,24 @@ class Destinations:
     def deliveries(self) -> list[DestinationDelivery]:
         return [*self.of_requests, *self.of_rows]
 
-    def keep(self, batch: Batch, records: Sequence[Record], changed: Mapping[int, bytes]) -> None:
+    def keep(
+        self,
+        batch: Batch,
+        records: Sequence[Record],
+        changed: Mapping[int, bytes],
+        set_aside: Collection[int] = (),
+    ) -> int:
         """Keep what the destinations need beside the log, durably, before the lake has the segment. Raises OSError.
 
-        `changed` has what is sent in place of records, by their index; nothing for one that is not to be sent.
+        `changed` has what is sent in place of records, by their index; nothing for one that is not to be sent. Gives
+        the size in bytes of the rows' file, 0 where no destination takes rows.
         """
         if self.of_requests:
             self._derived.keep(batch.segment, encoded(batch))
             self._changed.keep(batch.segment, records, changed)
             if self._takes_samples:
                 self._sampled.keep(batch.segment, encoded_spans(batch))
-        if self.of_rows:
-            self._kept.keep(batch)
+        return self.kept.keep(batch, len(records) - len(set_aside), set_aside) if self.of_rows else 0
 
     def finished(self, lake_segment: int) -> int:
         """The last segment that the log need not hold, where the lake has `lake_segment`; rows are kept beside it."""
@@ -85,4 +91,4 @@ class Destinations:
         """Remove what every one has; a segment that the lake has not got yet would be kept again by a replay."""
         for log in (self._derived, self._changed, self._sampled):
             log.forget_up_to(self.finished(lake_segment))
-        self._kept.forget_up_to(min([lake_segment, *(delivery.cursor.segment for delivery in self.of_rows)]))
+        self.kept.forget_up_to(min([lake_segment, *(delivery.cursor.segment for delivery in self.of_rows)]))

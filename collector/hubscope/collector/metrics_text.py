@@ -155,6 +155,8 @@ def _exporters(
         ("failed", "counter", "hubscope_exporter_failed_attempts_total", "Attempts that failed; they are repeated."),
         ("rejected_items", "counter", "hubscope_exporter_rejected_items_total", "Refused by partial success."),
         ("waiting_bytes", "gauge", "hubscope_exporter_waiting_bytes", "Of the files that wait for an exporter."),
+        ("kept_segments", "gauge", "hubscope_exporter_kept_segments", "Processed, on disk while the lake is away."),
+        ("kept_bytes", "gauge", "hubscope_exporter_kept_bytes", "Size of their rows."),
         ("cursor", "gauge", "hubscope_exporter_cursor", "Number of the last segment an exporter has."),
     ):
         counts = [({"exporter": n}, float(e[key])) for n, e in named if _is_number(e.get(key))]

@@ -75,8 +75,9 @@ class Rows:
         self._kept = kept
 
     def read(self, segment: int) -> Segment:
-        batch = self._kept.read(segment)
-        return Segment(batch, (), sum(table.num_rows for table in batch.tables.values()))
+        batch = self._kept.read(segment).batch
+        rows = sum(table.num_rows for tables in (batch.tables, batch.derived) for table in tables.values())
+        return Segment(batch, (), rows)
 
 
 class Waiting:

@@ -26,30 +26,29 @@ import threading
 import time
 import uuid
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
-from queue import Full
 from typing import Any, Final
 
 from hubscope.collector import logs
 from hubscope.collector.configuration.settings import CollectorSettings, from_json
 from hubscope.collector.deaths import Deaths
-from hubscope.collector.delivery import Delivery, LakeDelivery
+from hubscope.collector.delivery import Delivery
 from hubscope.collector.destinations import Destinations
+from hubscope.collector.lake_delivery import LakeDelivery
+from hubscope.collector.lake_queue import Handed, LakeQueue
 from hubscope.collector.lock import hold
 from hubscope.collector.log import dead_letter
 from hubscope.collector.log.cursors import Cursor
 from hubscope.collector.log.durable import write_durably
 from hubscope.collector.log.wal import Following, Record, remove_segment, sealed_segments, segment_number
 from hubscope.collector.otlp.decode import mend_payload
-from hubscope.collector.outgoing import encoded_spans
 from hubscope.collector.private import keep_files_private
 from hubscope.collector.scrape.kpi_page import KpiPage
-from hubscope.collector.segments import arrived, batch_despite, batch_of, readable_records
-from hubscope.collector.trial import guilty_records, sweep
+from hubscope.collector.segments import batch_despite, batch_of, readable_records
+from hubscope.collector.suspects import Suspects
+from hubscope.collector.trial import sweep
 from hubscope.errors import EXIT_UNREADABLE, HubscopeError, RetryableError, status_of
 from hubscope.exporters.lake import COLLECTOR_APPLICATION, LakeExporter
-from hubscope.lake_schema import TRACES
 from hubscope.processors.batch import Batch
 from hubscope.processors.pipeline import chain
 from hubscope.processors.rules_file import load
@@ -58,9 +57,6 @@ POLL_S: Final = 0.05
 PUBLISH_S: Final = 0.5
 KPI_LOOKS: Final = 4  # every 2 s: the largest page takes 40 ms, and nobody scrapes more often than once a second
 OLD_WORKER_S: Final = 10.0  # how long a worker that is ending may keep the state folder
-# A worker that died this often in one segment, whose requests all pass their trial, is not told apart from one that
-# somebody kills: after so many times the segment is set aside whole, so that the rest goes on.
-MAX_DEATHS: Final = 10
 
 _log = logging.getLogger("hubscope.worker")
 
@@ -75,25 +71,30 @@ class Worker:
         self.leave = threading.Event()  # end after the segment that is being worked on: another worker goes on
         self.stop = threading.Event()  # give up what cannot be had now
         application = f"{COLLECTOR_APPLICATION}/{writer_id(self.state_dir)}"
-        self.lake = LakeExporter(settings.lake, application, policy=settings.keep)
-        self.lake_delivery = LakeDelivery(
-            self.lake, Cursor(self.state_dir, "lake"), self.stop, self._without_guilty, self.drain
-        )
-        self.processed = self.lake_delivery.cursor.segment
+        self.lake = LakeExporter(settings.lake, application, policy=settings.keep, is_opened_later=True)
+        written = Cursor(self.state_dir, "lake")
+        on_disk = Cursor(self.state_dir, "processed", is_exporter=False)
+        self.processed = max(written.segment, on_disk.segment)
         self.batches = 0
         self.processor_failures: Counter[str] = Counter()  # segments of which a processor derived nothing
         self.kpi_page = KpiPage()
         self._chain = chain(
             load(settings.rules_path), self.state_dir, settings.processors, is_local=settings.has_only_local_senders
         )
-        self._deaths = Deaths(self.state_dir / "attempts.json", self.lake_delivery.cursor.segment)
         self._following = Following(settings.wal_dir)
         self._oldest = 0  # segments below it are deleted
-        self._guilty: dict[int, set[int]] = {}  # segment -> records set aside while it waits for the lake
         self._nothing_more = threading.Event()
         self._destinations = Destinations(
             settings, self._chain, writer_id(self.state_dir), lambda: self.processed, self.stop, self._nothing_more
         )
+        kept = self._destinations.kept
+        sealed = [segment_number(path) for path in sealed_segments(settings.wal_dir)]
+        self.queue = LakeQueue(kept, on_disk, written, sealed)
+        self._deaths = Deaths(
+            self.state_dir / "attempts.json", written.segment, self.queue.first_left, self.queue.on_disk
+        )
+        self._suspects = Suspects(settings, self._chain, self.stop, self._deaths)
+        self.lake_delivery = LakeDelivery(self.lake, written, self.stop, self.drain, self.queue, kept, self._suspects)
 
     @property
     def deliveries(self) -> list[Delivery]:
@@ -143,23 +144,17 @@ class Worker:
         segment = segment_number(path)
         deaths = self._deaths.begin(segment)
         records = readable_records(path, self.state_dir, segment)
-        guilty: dict[int, str] = {}
-        if deaths >= MAX_DEATHS:
-            guilty = dict.fromkeys(range(len(records)), f"the worker died {deaths} times in its segment")
-            self._deaths.forgive()  # those of other segments were most likely this one's
-        elif deaths:
-            guilty = self._trial(path, len(records))
+        guilty = self._suspects.of(path, len(records), deaths)
         batch = self._batch(path, records, guilty)
         if batch is None:
             return  # stopped meanwhile
-        for index, reason in guilty.items():
-            dead_letter.set_aside(self.state_dir, segment, index, records[index], reason)
-            _log.error("request %d of segment %d is now a dead letter: %s", index, segment, reason)
+        self._suspects.set_aside(segment, records, guilty)
+        item = Handed(segment, batch, len(records) - len(guilty), tuple(guilty))
         if self._destinations.deliveries:
-            self._destinations.keep(batch, records, self._changed_of(batch, records, guilty))
-        self._guilty[segment] = set(guilty)
+            changed = self._changed_of(batch, records, guilty)
+            item.kept_bytes = self._destinations.keep(batch, records, changed, guilty)
         self.kpi_page.note(batch)
-        if self._hand_over(batch, len(records) - len(guilty)):
+        if self._hand_over(item):
             self.processed = segment
             self.batches += 1
 
@@ -187,7 +182,7 @@ class Worker:
             except Exception as error:  # noqa: BLE001 - a request must not stop the rest, whatever it makes fail
                 reason = f"{type(error).__name__}: {error}"
                 _log.warning("segment %d: %s", segment, reason)
-                found = {} if tried else self._trial(path, len(records))
+                found = {} if tried else self._suspects.trial(path, len(records)) or {}
                 if tried:  # it cannot even be decoded, though each request alone can
                     found = {index: reason for index in range(len(records)) if index not in guilty}
                 tried = True
@@ -209,56 +204,31 @@ class Worker:
                 changed[index] = payload
         return changed
 
-    def _trial(self, path: Path, count: int) -> dict[int, str]:
-        while not self.stop.is_set():
-            try:
-                return guilty_records(path, count, self.state_dir, self.settings.rules_path, self.settings.processors)
-            except RetryableError as error:
-                _log.warning("%s", error)
-                self.stop.wait(error.retry_after_s)
-        return {}
-
-    def _without_guilty(self, batch: Batch, reason: str) -> Batch:
-        """For the lake's thread: the batch without the requests whose rows it refuses. All, the second time."""
-        path = self.settings.wal_dir / f"{batch.segment:016d}.wal"
-        records = readable_records(path, self.state_dir, batch.segment)
-        aside = self._guilty.setdefault(batch.segment, set())
-        found = self._trial(path, len(records))
-        found = {index: text for index, text in found.items() if index not in aside}
-        if not found:
-            found = {index: reason for index in range(len(records)) if index not in aside}
-        for index, text in found.items():
-            dead_letter.set_aside(self.state_dir, batch.segment, index, records[index], text)
-            _log.error("request %d of segment %d is now a dead letter: %s", index, batch.segment, text)
-        aside.update(found)
-        rest = [record for index, record in enumerate(records) if index not in aside]
-        tables = arrived(batch.segment, rest, self._chain).tables
-        if self._chain.is_sampling:  # its spans are of many segments: they stay, and the last time are set aside too
-            spans = batch.tables.get(TRACES)
-            tables = {name: rows for name, rows in tables.items() if name != TRACES}
-            if spans is not None and rest:
-                tables[TRACES] = spans
-            for index, record in enumerate(encoded_spans(batch) if not rest else (), start=len(records)):
-                dead_letter.set_aside(self.state_dir, batch.segment, index, record, reason)
-        return replace(batch, tables=tables, derived=batch.derived if rest else {})
-
-    def _hand_over(self, batch: Batch, record_count: int) -> bool:
+    def _hand_over(self, item: Handed) -> bool:
+        """Whether the lake's queue has it; not where the worker is to end meanwhile. Raises OSError on a full disk."""
         while not self.stop.is_set():
             self._raise_crashed()
             try:
-                self.lake_delivery.waiting.put((batch, record_count), timeout=0.2)
-                return True
-            except Full:
-                self._remove_finished()
-                if self.leave.is_set():
-                    break  # the next worker decodes it again
+                if self.queue.hand_over(item, self.lake_delivery.is_away, 0.2):
+                    self._deaths.kept(self.queue.on_disk)
+                    return True
+            except OSError as error:
+                if self.drain.is_set() and error.errno == errno.ENOSPC:
+                    raise
+                _log.warning("segment %d waits for the lake, and for room to wait on disk: %s", item.segment, error)
+                self.stop.wait(1.0)
+            self._remove_finished()
+            if self.leave.is_set():
+                break  # the next worker decodes it again
         return False
 
     def _remove_finished(self) -> None:
         """Delete the segments that every exporter has."""
-        finished = self._destinations.finished(self.lake_delivery.cursor.segment)
-        self._destinations.forget(self.lake_delivery.cursor.segment)
-        self._deaths.done(self.lake_delivery.cursor.segment)
+        written = self.lake_delivery.cursor.segment
+        finished = self._destinations.finished(written)
+        self._destinations.forget(written)
+        self._deaths.done(written)
+        self._suspects.forget_up_to(written)
         if self._oldest > finished:
             return
         if not self._oldest:
@@ -267,8 +237,6 @@ class Worker:
         for segment in range(self._oldest, finished + 1):
             remove_segment(self.settings.wal_dir / f"{segment:016d}.wal")
         self._oldest = max(self._oldest, finished + 1)
-        for segment in [s for s in self._guilty if s <= finished]:
-            del self._guilty[segment]
 
     def _raise_crashed(self) -> None:
         for delivery in self.deliveries:
@@ -277,14 +245,11 @@ class Worker:
 
     def _finish(self) -> None:
         """Let the lake take what was handed over; a destination that is slow or down keeps its place in the log."""
-        deadline_s = time.monotonic() + self.settings.stop_grace_s
+        # For a reload nobody waits for a lake that is away: what it has to take stands in the log or on the disk.
+        is_patient = self.drain.is_set() or not self.lake_delivery.is_away()
+        deadline_s = time.monotonic() + (self.settings.stop_grace_s if is_patient else 0.0)
         self._nothing_more.set()
-        while self.lake_delivery.is_alive() and time.monotonic() < deadline_s and not self.stop.is_set():
-            try:
-                self.lake_delivery.waiting.put(None, timeout=0.2)
-                break
-            except Full:
-                continue
+        self.queue.close()
         for delivery in self.deliveries:
             delivery.join(max(0.0, deadline_s - time.monotonic()))
         self.stop.set()

@@ -38,6 +38,8 @@ class Exporter:
     queue_age_s: float
     queue_size_bytes: int
     last_error: str
+    kept_segments: int = 0  # of these, processed and on disk, while the lake is away
+    kept_size_bytes: int = 0  # of their rows
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ def view(now: Look, before: Look | None) -> View:
             value(now.samples, "hubscope_exporter_queue_age_seconds", exporter=name),
             int(value(now.samples, "otelcol_exporter_queue_size", exporter=name)),
             str(said.get("last_error") or ""),
+            int(said.get("kept_segments") or 0),
+            int(said.get("kept_bytes") or 0),
         )
         for name, said in sorted((health.get("exporters") or {}).items())
     )

@@ -11,7 +11,7 @@ from itertools import count as numbers_from
 
 import click
 
-from hubscope.console.watch import View, look, view
+from hubscope.console.watch import Exporter, View, look, view
 
 
 def run(lake: str, form: str, interval_s: float, count: int | None) -> None:
@@ -80,6 +80,8 @@ def rows(seen: View) -> Iterator[tuple[str, str]]:
     for exporter in seen.exporters:
         behind = f"{_size(exporter.queue_size_bytes)} behind, the oldest {numbers.quantity(exporter.queue_age_s, 's')}"
         error = f"; {numbers.printable(exporter.last_error)}" if exporter.last_error else ""
+        if exporter.kept_segments:
+            behind += f"; {_kept(exporter)} on disk"
         text = behind if exporter.queue_size_bytes else "up to date"
         yield f"to {numbers.printable(exporter.name)}", text + error
     yield "log", _size(seen.log_size_bytes)
@@ -102,17 +104,26 @@ def one_line(seen: View) -> str:
     from hubscope.analytics.render import numbers
 
     behind = ", ".join(f"{e.name} {numbers.quantity(e.queue_age_s, 's')}" for e in seen.exporters)
+    kept = "".join(f"{numbers.printable(e.name)} {_kept(e)} on disk" for e in seen.exporters if e.kept_segments)
     parts = [
         seen.time,
         seen.status,
         f"in {_rates(seen.rates)}",
         f"refused {_rates(seen.refused)}",
         f"behind {numbers.printable(behind) or '–'}",
+        *([kept] if kept else []),
         f"log {_size(seen.log_size_bytes)}",
         f"lake {_size(seen.lake_size_bytes)}",
         f"memory {_size(seen.memory_bytes)}",
     ]
     return "  ".join(parts)
+
+
+def _kept(exporter: Exporter) -> str:
+    """What is processed and waits on the disk for a lake that is away."""
+    from hubscope.analytics.render import numbers
+
+    return f"{numbers.count(exporter.kept_segments, 'segment')} ({_size(exporter.kept_size_bytes)})"
 
 
 def _rates(found: dict[str, float] | None) -> str:

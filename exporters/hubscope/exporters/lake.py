@@ -56,7 +56,8 @@ _REFUSALS: Final = (SchemaMismatchError, DeltaProtocolError, pa.ArrowException, 
 class LakeExporter:
     """Appends batches to the lake at a folder or an object-store URL.
 
-    Raises LakeError from the constructor for a lake that a newer hubscope wrote, or that cannot be read or made.
+    Raises LakeError from the constructor for a lake that a newer hubscope wrote, or that cannot be read or made. With
+    `is_opened_later` only for a path that is no folder: `open` says the rest, and a lake that is away may come back.
     """
 
     name = "lake"
@@ -68,6 +69,7 @@ class LakeExporter:
         storage_options: Mapping[str, str] | None = None,
         upkeep: bool = True,
         policy: LakePolicy | None = None,  # what it keeps, and where; None keeps everything
+        is_opened_later: bool = False,
     ) -> None:
         self.lake = lake.rstrip("/") if "://" in lake else str(Path(lake).absolute())
         self.application = application
@@ -78,15 +80,23 @@ class LakeExporter:
         self._stores: dict[str, Storage] = {}
         self._policy = policy
         self._upkeep: Upkeep | None = None
+        if is_opened_later and "://" not in self.lake and Path(self.lake).exists() and not Path(self.lake).is_dir():
+            raise LakeError(f"{self.lake} is no folder", "name another lake with --lake")
         try:
-            for name in SCHEMAS:
-                self._open(name)
+            if not is_opened_later:
+                self.open()
         except DiskFullError:
             pass  # the first export says so, or finds room again and makes what is missing
         except RetryableError as error:
             raise LakeError(error.message, error.remedy) from error
         if upkeep:
             self._upkeep = Upkeep(self.lake, self._storage_options, policy)
+
+    def open(self) -> None:
+        """Open every table, and make those that are missing. Raises as `export` does, and LakeError for a lake that
+        a newer hubscope wrote."""
+        for name in SCHEMAS:
+            self._open(name)
 
     def export(self, batch: Batch, records: Sequence[RecordLike] = ()) -> None:
         """Append what arrived and what was derived; a table that has the segment already is left as it is.

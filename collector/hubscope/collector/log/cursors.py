@@ -1,4 +1,7 @@
-"""How far each exporter is: one small file each, `cursors/<name>`, with the number of the last segment it has."""
+"""How far each exporter is: one small file each, `cursors/<name>`, with the number of the last segment it has.
+
+`cursors/@processed` is no exporter's: the names of those are quoted, so none can be called so.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ from hubscope.errors import LakeError
 
 
 class Cursor:
-    """One exporter's place in the log. 0 is before the first segment; `exists` says whether there was a file."""
+    """A place in the log. 0 is before the first segment; `exists` says whether there was a file."""
 
-    def __init__(self, state_dir: Path, name: str) -> None:
-        self.path = state_dir / "cursors" / quote(name, safe="")
+    def __init__(self, state_dir: Path, name: str, *, is_exporter: bool = True) -> None:
+        self.path = state_dir / "cursors" / (quote(name, safe="") if is_exporter else f"@{name}")
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.exists = self.path.exists()
         self.segment = self._read()

@@ -35,6 +35,12 @@ def set_segment_aside(state_dir: Path, segment: int, path: Path, reason: str) ->
     return kept
 
 
+def of_segment(state_dir: Path, segment: int) -> set[int]:
+    """The indexes of a segment's records that were set aside."""
+    stems = (path.name.split(".")[0] for path in (state_dir / FOLDER).glob(f"{segment:016d}-*.otlp"))
+    return {int(stem.partition("-")[2]) for stem in stems}
+
+
 def count(state_dir: Path) -> int:
     """How many dead letters there are."""
     folder = state_dir / FOLDER

@@ -75,7 +75,8 @@ def text(status: Status) -> str:
     ]
     lines += [f"{name:<10} {done}" for name, done in _processors(status.collector)]
     if status.log_segments_waiting:
-        lines.append(f"log        {numbers.count(status.log_segments_waiting, 'segment')} not in the lake yet")
+        waiting = f"log        {numbers.count(status.log_segments_waiting, 'segment')} not in the lake yet"
+        lines.append(waiting + _kept(status.collector))
     lines += [
         f"forward    {numbers.count(n, 'segment')} not at {name} yet" for name, n in status.forwards_waiting.items()
     ]
@@ -115,6 +116,16 @@ def _collector(collector: Collector | None) -> str:
     if collector.health is None:
         return f"pid {collector.pid} does not answer; see `hubscope doctor`"
     return f"pid {collector.pid}, {collector.health.get('status', 'answers')}" + (f"; {where}" if where else "")
+
+
+def _kept(collector: Collector | None) -> str:
+    """How much of it is processed and waits on the disk, as it does while the lake is away."""
+    from hubscope.analytics.render import numbers
+
+    said = ((collector.health or {}).get("exporters") or {}).get("lake", {}) if collector else {}
+    if not said.get("kept_segments"):
+        return ""
+    return f", {said['kept_segments']:,} of them processed, as {numbers.quantity(said['kept_bytes'], 'By')} of rows"
 
 
 def _processors(collector: Collector | None) -> list[tuple[str, str]]:
