@@ -83,7 +83,7 @@ def test_rows_are_kept_as_they_are(tmp_path: Path) -> None:
 
 
 def test_rows_that_an_older_version_kept_are_read(tmp_path: Path) -> None:
-    """A file without the first stream has all its rows in `tables`, and says that it has no checksum."""
+    """A file without the frame and the first stream has all its rows in `tables`, and says that it has no checksum."""
     spans = batch_of(7, EVERYTHING, NO_PROCESSORS).tables[TRACES]
     metadata = {b"hubscope.table": TRACES.encode()}
     (tmp_path / "rows").mkdir()
@@ -96,9 +96,9 @@ def test_rows_that_an_older_version_kept_are_read(tmp_path: Path) -> None:
     assert KeptRows(tmp_path).read(8).batch.tables == {}
 
 
-@pytest.mark.parametrize("position", [0.1, 0.3, 0.6, 0.99])
+@pytest.mark.parametrize("position", [0.0, 0.1, 0.3, 0.6, 0.99])
 def test_a_byte_that_changed_on_the_disk_is_found(tmp_path: Path, position: float) -> None:
-    """Arrow's files have no checksum of their own: ours tells a changed byte anywhere."""
+    """Arrow's streams have no checksum of their own: the frame's tells a changed byte anywhere."""
     kept = KeptRows(tmp_path)
     kept.keep(batch_of(7, EVERYTHING, NO_PROCESSORS))
     content = bytearray(kept.path(7).read_bytes())

@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from deltalake import DeltaTable
@@ -39,15 +39,26 @@ def s3_program(go_build: Callable[..., Path]) -> Path:
     return go_build(HERE / "s3", "github.com/johannesboyne/gofakes3/cmd/gofakes3", "gofakes3")
 
 
+class Store(NamedTuple):
+    url: str  # of an empty bucket
+    process: subprocess.Popen[bytes]
+
+
 @pytest.fixture
-def bucket(
+def bucket(store: Store) -> str:
+    """The URL of an empty bucket, with the credentials in the usual environment variables."""
+    return store.url
+
+
+@pytest.fixture
+def store(
     s3_program: Path,
     tmp_path: Path,
     free_port: Callable[[], int],
     wait_until: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[str]:
-    """The URL of an empty bucket, with the credentials in the usual environment variables."""
+) -> Iterator[Store]:
+    """An S3 server with an empty bucket, and the credentials in the usual environment variables."""
     port = free_port()
     command = [s3_program, "-host", f"127.0.0.1:{port}", "-backend", "memory", "-initialbucket", "hub", "-quiet"]
     for name, value in {
@@ -72,8 +83,9 @@ def bucket(
 
     try:
         wait_until(answers, "the S3 server answers", ARRIVAL_DEADLINE_S, output.read_text)
-        yield "s3://hub"
+        yield Store("s3://hub", process)
     finally:
+        process.send_signal(signal.SIGCONT)
         process.terminate()
         process.wait(10)
 
@@ -165,6 +177,50 @@ def test_two_collectors_append_to_one_url(
     wanted = 2 * PAGES * 25
     wait_until(lambda: count(lake)[0] >= wanted, f"{wanted} spans are in the bucket", ARRIVAL_DEADLINE_S)
     assert count(lake) == (wanted, wanted)
+
+
+def test_a_store_that_does_not_answer_holds_up_nobody(
+    store: Store, start_collector: Callable[..., Any], tmp_path: Path, wait_until: Callable[..., Any]
+) -> None:
+    """The store hangs from the start, and once more later: requests are taken and forwarded, a stop ends with 0 and the
+    store has everything once when it answers again."""
+    lake = f"{store.url}/lakes/away"
+    there = start_collector()
+    flags = ("--lake", lake, "--state", str(tmp_path / "state"), "--forward", there.http)
+
+    def health(collector: Any) -> dict[str, Any]:
+        with urllib.request.urlopen(f"{collector.telemetry}/healthz", timeout=10) as answer:
+            return dict(json.load(answer))
+
+    def kept(collector: Any) -> int:
+        return int(health(collector)["exporters"].get("lake", {}).get("kept_segments", 0))
+
+    sent = 0
+
+    def send_some(collector: Any) -> int:
+        nonlocal sent
+        send(collector.http, request(sent, 10))
+        sent += 10
+        return sent
+
+    store.process.send_signal(signal.SIGSTOP)
+    for _ in range(2):
+        collector = start_collector(*flags)
+        wait_until(lambda: send_some(collector) and kept(collector) > 1, "segments wait on disk", ARRIVAL_DEADLINE_S)  # noqa: B023
+        wait_until(lambda: count(str(there.lake)) == (sent, sent), "it is forwarded", ARRIVAL_DEADLINE_S)
+        wait_until(lambda: health(collector)["status"] == "degraded", "it is told", ARRIVAL_DEADLINE_S)  # noqa: B023
+        collector.process.send_signal(signal.SIGTERM)
+        assert collector.process.wait(60) == 0
+        assert "did not stop in time" not in collector.output.read_text()
+    store.process.send_signal(signal.SIGCONT)
+    collector = start_collector(*flags)
+    wait_until(lambda: count(lake) == (sent, sent), "the store has everything", ARRIVAL_DEADLINE_S)
+    store.process.send_signal(signal.SIGSTOP)
+    wait_until(lambda: send_some(collector) and kept(collector) > 1, "segments wait on disk", ARRIVAL_DEADLINE_S)
+    wait_until(lambda: count(str(there.lake)) == (sent, sent), "it is forwarded", ARRIVAL_DEADLINE_S)
+    store.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: count(lake) == (sent, sent), "the store has everything", 3 * ARRIVAL_DEADLINE_S)
+    wait_until(lambda: health(collector)["status"] == "ok", "it is well again", ARRIVAL_DEADLINE_S)
 
 
 WRITER = """

@@ -4,9 +4,10 @@
 log again would need them once more, with the windows they had then. It stands before the segment counts as processed,
 and a replay makes the same one. The log itself need not wait for a destination that takes rows.
 
-The file is a row of Arrow IPC streams: first one without columns, whose schema's metadata holds what is known of the
-segment and the checksum of what follows, then one a table, with its name and whether it was derived. Files of older
-versions have no first stream, and their derived rows stand among those that arrived.
+The file is one zstd frame with its checksum (Arrow's files have none) around a row of Arrow IPC streams: first one
+without columns, whose schema's metadata holds what is known of the segment, then one a table, with its name and whether
+it was derived. Files of older versions are streams without the frame and the first of them, and their derived rows
+stand among those that arrived.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from zlib import crc32
 
 import pyarrow as pa
+import zstandard
 
 from hubscope.collector.log.durable import write_durably
 from hubscope.errors import LakeError
@@ -26,10 +27,11 @@ from hubscope.processors.batch import Batch
 
 SUFFIX: Final = ".arrow"
 _SEGMENT: Final = b"hubscope.segment"
-_CHECKSUM: Final = b"hubscope.crc32"  # of what is known and of the tables
 _TABLE: Final = b"hubscope.table"
 _DERIVED: Final = b"hubscope.derived"
-_OPTIONS: Final = pa.ipc.IpcWriteOptions(compression="zstd")  # a third smaller than LZ4, in the same time
+# A frame around it all: of 8 spans, 7 tables' schemas, 8 KB where each column compressed by itself took 45, in a tenth
+# of the time; of 70,000 spans the same 8.7 MB as there, 0.44 of the log.
+_LEVEL: Final = 1
 
 
 class Kept(NamedTuple):
@@ -54,26 +56,21 @@ class KeptRows:
         Raises OSError.
         """
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        body = pa.BufferOutputStream()
+        known = {
+            "received_unix_nano": batch.received_unix_nano,
+            "request_count": request_count,
+            "set_aside": sorted(set_aside),
+        }
+        streams = pa.BufferOutputStream()
+        with pa.ipc.new_stream(streams, pa.schema([], {_SEGMENT: json.dumps(known).encode()})):
+            pass
         for tables, is_derived in ((batch.tables, b"0"), (batch.derived, b"1")):
             for name in SCHEMAS:
                 if (table := tables.get(name)) is not None and table.num_rows:
                     metadata = {_TABLE: name.encode(), _DERIVED: is_derived}
-                    with pa.ipc.new_stream(body, table.schema.with_metadata(metadata), options=_OPTIONS) as writer:
+                    with pa.ipc.new_stream(streams, table.schema.with_metadata(metadata)) as writer:
                         writer.write_table(table.replace_schema_metadata(metadata))
-        content = body.getvalue()
-        known = json.dumps(
-            {
-                "received_unix_nano": batch.received_unix_nano,
-                "request_count": request_count,
-                "set_aside": sorted(set_aside),
-            }
-        ).encode()
-        checksum = str(crc32(content, crc32(known))).encode()
-        head = pa.BufferOutputStream()
-        with pa.ipc.new_stream(head, pa.schema([], {_SEGMENT: known, _CHECKSUM: checksum})):
-            pass
-        data = b"".join([head.getvalue(), content])
+        data = zstandard.ZstdCompressor(_LEVEL, write_checksum=True).compress(streams.getvalue())
         write_durably(self.path(batch.segment), data)
         return len(data)
 
@@ -82,19 +79,25 @@ class KeptRows:
         path = self.path(segment)
         tables: dict[str, pa.Table] = {}
         derived: dict[str, pa.Table] = {}
+        known: dict[str, Any] = {}
         try:
-            content = memoryview(path.read_bytes())
-            known, start = _head(content)
-            source = pa.BufferReader(content[start:])
+            content = path.read_bytes()
+            has_checksum = content.startswith(zstandard.FRAME_HEADER)
+            if has_checksum:
+                content = zstandard.ZstdDecompressor().decompress(content, allow_extra_data=False)
+            source = pa.BufferReader(content)
             while source.tell() < source.size():
                 with pa.ipc.open_stream(source) as reader:
                     table = reader.read_all()
                 metadata = table.schema.metadata
+                if _SEGMENT in metadata:
+                    known = json.loads(metadata[_SEGMENT])
+                    continue
                 into = derived if metadata.get(_DERIVED) == b"1" else tables
                 into[metadata[_TABLE].decode()] = table.replace_schema_metadata(None)
             batch = Batch(segment, known.get("received_unix_nano", 0), tables, derived)
-            return Kept(batch, known.get("request_count", 0), frozenset(known.get("set_aside", ())), bool(known))
-        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, AttributeError) as error:
+            return Kept(batch, known.get("request_count", 0), frozenset(known.get("set_aside", ())), has_checksum)
+        except (OSError, pa.ArrowException, zstandard.ZstdError, KeyError, TypeError, ValueError) as error:
             remedy = "the log has what arrived until the lake has it; check the disk"
             raise LakeError(f"{path}: cannot be read: {error}", remedy) from error
 
@@ -120,21 +123,3 @@ class KeptRows:
 
     def path(self, segment: int) -> Path:
         return self.directory / f"{segment:016d}{SUFFIX}"
-
-
-def _head(content: memoryview) -> tuple[dict[str, Any], int]:
-    """What the first stream says of the segment, and where the tables begin; nothing and 0 in an old file.
-
-    Raises ValueError for a wrong checksum.
-    """
-    if not content:
-        return {}, 0
-    source = pa.BufferReader(content)
-    with pa.ipc.open_stream(source) as reader:
-        metadata = reader.schema.metadata or {}
-        if _SEGMENT not in metadata:
-            return {}, 0
-        reader.read_all()
-    if crc32(content[source.tell() :], crc32(metadata[_SEGMENT])) != int(metadata[_CHECKSUM]):
-        raise ValueError("the checksum is wrong")
-    return json.loads(metadata[_SEGMENT]), source.tell()

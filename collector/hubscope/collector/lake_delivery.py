@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from typing import Any, Final
@@ -19,7 +18,7 @@ from hubscope.processors.batch import Batch
 AWAY_S: Final = 1.0  # a store that stumbles for a moment costs no disk
 HANGS_S: Final = 5.0  # a store that answers nothing does not fail either; the largest segment is written in 2 s
 
-_log = logging.getLogger(__name__)
+SILENT_S: Final = 10.0  # from then on it is told: /healthz says degraded, though no try has failed
 
 
 class LakeDelivery(Delivery):
@@ -50,7 +49,11 @@ class LakeDelivery(Delivery):
 
     def status(self) -> dict[str, Any]:
         segments, size_bytes = self._queue.waiting()
-        return {**super().status(), "kept_segments": segments, "kept_bytes": size_bytes}
+        said = {**super().status(), "kept_segments": segments, "kept_bytes": size_bytes}
+        trying_s = self._trying_since_s
+        if not self.last_error and trying_s and time.monotonic() - trying_s >= SILENT_S:
+            said["last_error"] = f"{self._lake.lake} has not answered for more than {SILENT_S:g} s"
+        return said
 
     def run(self) -> None:
         with self._noting_a_crash():

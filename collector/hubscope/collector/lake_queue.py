@@ -41,8 +41,13 @@ class Handed:
 class LakeQueue:
     """From the worker's thread (`hand_over`, `close`) to the lake's (`first`, `done`), in order."""
 
-    def __init__(self, kept: KeptRows, processed: Cursor, written: Cursor, sealed: Collection[int]) -> None:
-        """`sealed` are the log's segments: one that was processed and whose rows are gone is found by it."""
+    def __init__(
+        self, kept: KeptRows, processed: Cursor, written: Cursor, sealed: Collection[int], limit_bytes: int
+    ) -> None:
+        """`sealed` are the log's segments: one that was processed and whose rows are gone is found by it.
+
+        Beyond `limit_bytes` of rows no more go to the disk: they wait in the log, which refuses when it is full.
+        """
         self._kept = kept
         self._on_disk = processed
         self._written = written
@@ -51,6 +56,7 @@ class LakeQueue:
         self._items = deque(Handed(number, None, kept_bytes=kept.size_bytes(number)) for number in left)
         self._marks = len(self._items)
         self._mark_bytes = sum(item.kept_bytes for item in self._items)
+        self._limit_bytes = limit_bytes
         self._changed = threading.Condition()
         self._closed = False
 
@@ -75,13 +81,13 @@ class LakeQueue:
         Raises OSError where it has to go to the disk, which does not take it.
         """
         with self._changed:
-            if len(self._items) >= IN_MEMORY and not is_away() and self._marks <= NEARLY_DONE:
+            if len(self._items) >= IN_MEMORY and not self._goes_to_disk(is_away):
                 self._changed.wait_for(lambda: len(self._items) < IN_MEMORY, timeout_s)
             if len(self._items) < IN_MEMORY:
                 self._items.append(item)
                 self._changed.notify_all()
                 return True
-            if not is_away() and self._marks <= NEARLY_DONE:
+            if not self._goes_to_disk(is_away):
                 return False
             before = list(self._items)
         for one in (*before, item):
@@ -95,6 +101,9 @@ class LakeQueue:
             self._mark_bytes += item.kept_bytes
             self._changed.notify_all()
         return True
+
+    def _goes_to_disk(self, is_away: Callable[[], bool]) -> bool:
+        return self._mark_bytes < self._limit_bytes and (self._marks > NEARLY_DONE or is_away())
 
     def close(self) -> None:
         """Nothing more comes."""

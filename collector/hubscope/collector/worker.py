@@ -89,7 +89,7 @@ class Worker:
         )
         kept = self._destinations.kept
         sealed = [segment_number(path) for path in sealed_segments(settings.wal_dir)]
-        self.queue = LakeQueue(kept, on_disk, written, sealed)
+        self.queue = LakeQueue(kept, on_disk, written, sealed, settings.limits.log_size_bytes)
         self._deaths = Deaths(
             self.state_dir / "attempts.json", written.segment, self.queue.first_left, self.queue.on_disk
         )
@@ -292,7 +292,8 @@ def main(settings: CollectorSettings) -> int:
         finally:
             ended.set()
             publisher.join(2.0)
-            worker.lake.close()  # a merge that is given up removes what it wrote
+            # A merge that is given up removes what it wrote; nobody waits for a store that does not answer.
+            worker.lake.close(1.0 if worker.lake_delivery.is_away() else None)
     return 0
 
 

@@ -136,10 +136,10 @@ class LakeExporter:
         """What was dropped and why, whether the disk is low, and the tables' sizes (`Upkeep.status`)."""
         return self._upkeep.status() if self._upkeep else {}
 
-    def close(self) -> None:
-        """Let go of the tables; a merge that is going on is given up."""
+    def close(self, timeout_s: float | None = None) -> None:
+        """Let go of the tables; a merge that is going on is given up, within `timeout_s` if the lake is away."""
         if self._upkeep:
-            self._upkeep.close()
+            self._upkeep.close(timeout_s)
         self._tables.clear()
         self._versions.clear()
 

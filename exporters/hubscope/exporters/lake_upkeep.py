@@ -87,13 +87,13 @@ class Upkeep:
             if self._thread is None:
                 self._start()
 
-    def close(self) -> None:
-        """Give up what is going on, and end."""
+    def close(self, timeout_s: float | None = None) -> None:
+        """Give up what is going on, and end; after `timeout_s` also where a store that does not answer is asked."""
         self._stopping.set()
         with self._changed:
             self._changed.notify()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(timeout_s)
 
     def wait(self, timeout_s: float) -> bool:
         """Whether nothing was left to do within `timeout_s`."""
