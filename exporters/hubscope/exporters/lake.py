@@ -38,6 +38,7 @@ from hubscope.processors.batch import Batch
 
 COLLECTOR_APPLICATION: Final = "hubscope-collector"
 COMMIT_ATTEMPTS: Final = 10  # of writers that commit at the same moment one wins; ten in a row is no accident
+RETRY_TIMEOUT: Final = "5s"  # of an object store's client; it tries ten times, and we for ever
 COMPRESSION_LEVEL: Final = 1  # level 9 takes 0.9 us a span more and saves nothing: what is left is random
 _CONFIGURATION: Final = {
     LAKE_VERSION_KEY: str(LAKE_VERSION),
@@ -75,6 +76,8 @@ class LakeExporter:
         self.application = application
         self.rows: dict[str, int] = dict.fromkeys(SCHEMAS, 0)  # written by this exporter
         self._storage_options = dict(storage_options or {})
+        if "://" in self.lake:  # a try that hangs ends after its 30 s, not after three minutes: it is made again anyway
+            self._storage_options.setdefault("retry_timeout", RETRY_TIMEOUT)
         self._tables: dict[str, DeltaTable] = {}
         self._versions: dict[str, int] = {}  # of each open table; asking costs a read of the log, 10 ms
         self._stores: dict[str, Storage] = {}
@@ -163,6 +166,10 @@ class LakeExporter:
             return
         table, storage = self._open(name), self._stores[name]
         with self._told(name, _REFUSALS):
+            if storage.root is None:
+                # deltalake's file system keeps the interpreter to itself while it waits for a store: one that hangs
+                # would stop every thread of the worker. This request, 0.7 ms of a commit's 16, lets the others run.
+                table.update_incremental()
             actions = write_rows(storage, name, rows, received_unix_nano, COMPRESSION_LEVEL)
             before = table.version()
             self._commit(table, actions, transactions)
