@@ -40,7 +40,7 @@ LEASE_GRACE_S: Final = 5.0
 FRONT_STOP_S: Final = 8.0
 OLD_COLLECTOR_S: Final = 2.0
 RELOAD_DEADLINE_S: Final = 10.0  # for the front to take the new settings; it takes milliseconds
-LOOK_AT_LAKE_S: Final = 15.0  # a store that is away takes 4 s to say so; one that answers nothing would take minutes
+LOOK_AT_LAKE_S: Final = 8.0  # a store that is away takes 4 s to say so; one that answers nothing would take minutes
 
 _log = logging.getLogger("hubscope.supervisor")
 # Arrow's own allocator and glibc's arena a thread keep what was freed: at 150,000 spans/s the worker takes 470 MiB with
