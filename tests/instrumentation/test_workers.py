@@ -164,7 +164,8 @@ def test_a_worker_s_own_handler_and_a_plain_fork_are_left_alone(run_app, exporti
         "print(worker.exitcode, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n",
         exporting_to(sink.endpoint),
     )
-    assert (finished.code, finished.out, finished.err) == (0, "5 -15\n", "")
+    # From Python 3.12 on it warns on stderr of an `os.fork` beside the exporters' threads.
+    assert (finished.code, finished.out) == (0, "5 -15\n"), finished.err
     assert sink.one("task own handler")
     assert not sink.named("task plain fork")
 
