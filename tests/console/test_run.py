@@ -242,3 +242,25 @@ def test_a_collector_that_does_not_come_up_is_explained(lake_dir: Path, addresse
     assert str(lake_dir) in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+def test_every_worker_of_a_pool_is_in_the_lake(addresses: list[str], lake_dir: Path, tmp_path: Path) -> None:
+    """A program whose work is done by forked workers, over gRPC as `run` chooses it: every task is in the lake."""
+    program = tmp_path / "pool.py"
+    program.write_text(
+        "import multiprocessing\n"
+        "from hubscope import instrumentation as hub\n"
+        "def work(number):\n"
+        "    with hub.task('work'): return number\n"
+        "if __name__ == '__main__':\n"
+        "    with hub.task('parent'): pass\n"
+        "    hub.flush()\n"
+        "    with multiprocessing.get_context('fork').Pool(3) as pool: print(sum(pool.map(work, range(21))))\n"
+    )
+    command = ["--lake", str(lake_dir), *addresses, "--", sys.executable, str(program)]
+    finished = run(*command, HUBSCOPE_EXIT_TIMEOUT_MS="20000")
+    assert (finished.returncode, finished.stdout) == (0, "210\n"), finished.stderr
+    names = DeltaTable(str(lake_dir / TRACES)).to_pyarrow_table(columns=["SpanName"])["SpanName"].to_pylist()
+    assert names.count("task work") == 21
+    assert names.count("task parent") == names.count("hub.startup") == 1

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,7 @@ class Sink:
         self.metrics: dict[str, list[Any]] = {}
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.metric_resources: list[dict[str, Any]] = []
+        self.metric_messages: list[Any] = []  # the `ResourceMetrics` of each of these
         self.arrived = threading.Condition()
         self.endpoint = ""
         self.raw = b""
@@ -81,6 +84,7 @@ class Sink:
             elif path.endswith("/metrics"):
                 for metrics in ExportMetricsServiceRequest.FromString(body).resource_metrics:
                     self.metric_resources.append(_attributes(metrics.resource.attributes))
+                    self.metric_messages.append(metrics)
                     for scope_metrics in metrics.scope_metrics:
                         for metric in scope_metrics.metrics:
                             self.metrics.setdefault(metric.name, []).append(metric)
@@ -141,6 +145,14 @@ def sink() -> Iterator[Sink]:
     server.shutdown()
     server.server_close()
     thread.join(5)
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """A port of this machine on which nobody listens."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Finished:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 
@@ -24,14 +23,6 @@ if {flush}:
     took = time.monotonic() - began
 print(json.dumps({{"flushed": flushed, "took": took, "left_at": time.time()}}))
 """
-
-
-@pytest.fixture
-def closed_port() -> int:
-    """A port of this machine on which nobody listens."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

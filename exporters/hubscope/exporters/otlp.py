@@ -44,8 +44,7 @@ class BoundedExit:
             atexit.unregister(handler)
         shutdown, flush = provider.shutdown, provider.force_flush
         self._providers.append(provider)
-        once = threading.Lock()
-        self._shutdowns.append(lambda: once.acquire(blocking=False) and shutdown())
+        self._shutdowns.append(_once(shutdown))
         last = self._shutdowns[-1]
         provider.shutdown = lambda *args, **kwargs: self._bounded_shutdown(provider, last)
         provider.force_flush = lambda timeout_millis=None: self._bounded_flush(provider, flush, timeout_millis)
@@ -113,6 +112,20 @@ def _together(calls: list[Callable[[], Any]], timeout_s: float) -> bool:
     return not any(thread.is_alive() for thread in threads)
 
 
+def _once(shutdown: Callable[[], Any]) -> Callable[[], None]:
+    """`shutdown` at the first call; a later one returns when that has ended: SIGTERM may come in the midst of it."""
+    lock = threading.Lock()
+    begun: list[bool] = []
+
+    def once() -> None:
+        with lock:
+            if not begun:
+                begun.append(True)
+                shutdown()
+
+    return once
+
+
 def _quietly(call: Callable[[], Any]) -> None:
     try:
         call()
@@ -140,7 +153,10 @@ def exporters_of(provider: Any) -> Iterator[Any]:
         exporter = getattr(batch, "_exporter", None) or getattr(processor, "span_exporter", None)
         if exporter is not None:
             yield exporter
-    for reader in tuple(getattr(provider, "_metric_readers", ())):
+    known: Any = getattr(provider, "_metric_readers", None)
+    if known is None:  # SDK 1.40 to 1.42 at least
+        known = getattr(getattr(provider, "_sdk_config", None), "metric_readers", ())
+    for reader in tuple(known):
         exporter = getattr(reader, "_exporter", None)
         if exporter is not None:
             yield exporter

@@ -7,15 +7,20 @@ import os
 import threading
 import warnings
 from collections.abc import MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hubscope import semconv
 from hubscope.instrumentation import settings, signals
 from hubscope.instrumentation.startup import tracker
+from hubscope.instrumentation.terminate import send_before_sigterm  # before the SDK: its hooks at a fork come first
+
+if TYPE_CHECKING:
+    from hubscope.instrumentation.workers import Workers
 
 _log = logging.getLogger("hubscope")
 lock = threading.RLock()
 _configured = False
+_workers: Workers | None = None  # kept: multiprocessing knows it weakly
 
 # What the distro says unless the user did. 5 s between metrics: a short run still has a few points.
 DEFAULTS: tuple[tuple[str, str], ...] = (
@@ -124,11 +129,11 @@ def _complete() -> None:
     from opentelemetry import metrics, trace
     from opentelemetry._logs import get_logger_provider
 
-    from hubscope.exporters.otlp import bounded_exit
+    from hubscope.exporters.otlp import bounded_exit, exporters_of
     from hubscope.instrumentation import cache_watch
     from hubscope.instrumentation.join import watch_for_second
     from hubscope.instrumentation.span_watch import FirstRequest
-    from hubscope.instrumentation.terminate import send_before_sigterm
+    from hubscope.instrumentation.workers import Workers, start_afresh_in_children
 
     signals.forget()
     providers = (trace.get_tracer_provider(), metrics.get_meter_provider(), get_logger_provider())
@@ -138,6 +143,11 @@ def _complete() -> None:
     for provider in providers:
         if hasattr(provider, "force_flush"):
             leaving.add(provider)
+
+    def exporters() -> list[Any]:
+        return [exporter for provider in providers for exporter in exporters_of(provider)]
+
+    start_afresh_in_children(providers[1], exporters)
     _attach_processors(providers)
     cache_watch.flush_at_exit()
     handles = signals.handles()
@@ -151,6 +161,8 @@ def _complete() -> None:
         leaving.close()
 
     send_before_sigterm(send_the_rest, exit_timeout_s + 0.5)
+    global _workers
+    _workers = Workers(send_the_rest, exit_timeout_s + 0.5, exporters)
     ours: Any = providers[0]
     if hasattr(ours, "add_span_processor"):
         ours.add_span_processor(FirstRequest(started))
