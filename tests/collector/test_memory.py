@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -42,6 +43,7 @@ def test_the_bound_has_a_distance_and_an_end(monkeypatch: pytest.MonkeyPatch) ->
     rss, behind = [0], [True]
     monkeypatch.setattr(memory_module, "collector_pids", lambda: [1])
     monkeypatch.setattr(memory_module, "rss_bytes", lambda pid: rss[0])
+    monkeypatch.setattr(memory_module, "own_bytes", lambda pid: rss[0])
     live = Live(CollectorSettings("/lake", "/state", limits=Limits(memory_bytes=100 * MIB)))
     memory = Memory(live, lambda: behind[0])
 
@@ -59,6 +61,30 @@ def test_the_bound_has_a_distance_and_an_end(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere psutil looks")
+def test_pages_that_processes_share_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes above the bound only by what they share are not refused, and by what is their own they are."""
+    monkeypatch.setattr(memory_module, "collector_pids", lambda: [1, 2])
+    monkeypatch.setattr(memory_module, "rss_bytes", lambda pid: 60 * MIB)
+    own = [40 * MIB]
+    monkeypatch.setattr(memory_module, "own_bytes", lambda pid: own[0])
+    memory = Memory(Live(CollectorSettings("/lake", "/state", limits=Limits(memory_bytes=100 * MIB))), lambda: True)
+    memory.measure()
+    assert memory.refusal is None
+    own[0] = 55 * MIB
+    memory.measure()
+    assert memory.refusal is not None
+    assert "take 110 MiB" in memory.refusal.message
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="the system does not say what is shared")
+def test_what_is_shared_is_known() -> None:
+    """A process has at most all of its resident memory for its own, and one that has ended has none."""
+    assert 0 < memory_module.own_bytes(os.getpid()) <= memory_module.rss_bytes(os.getpid())
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    assert memory_module.own_bytes(ended.pid) == 0
+
+
 def test_the_children_of_children_count() -> None:
     """A process's children are found with theirs, whichever thread started them."""
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(1, flush=True); input()'])"

@@ -240,6 +240,30 @@ def test_small_files_are_merged_and_replaced_ones_removed(tmp_path: Path, monkey
     assert LakeExporter(str(tmp_path)).version(TRACES) == 16
 
 
+def test_a_busy_collector_merges_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is busy merges wait, until the files are too many for readers; with time to spare they are made."""
+    monkeypatch.setattr(lake_upkeep, "COMMITS_BETWEEN", 1)
+    monkeypatch.setattr(lake_merge, "FILES_BEFORE_MERGE", 4)
+    monkeypatch.setattr(lake_upkeep, "FILES_UNDER_LOAD", 10)
+    busy = [True]
+    exporter = LakeExporter(str(tmp_path), policy=LakePolicy(min_free_disk_bytes=0), is_busy=lambda: busy[0])
+
+    def files_after(segments: range) -> list[int]:
+        found = []
+        for segment in segments:
+            exporter.export(batch(segment, f"s{segment:02d}"))
+            assert exporter.await_upkeep(30)
+            found.append(len(DeltaTable(f"{tmp_path}/{TRACES}").file_uris()))
+        return found
+
+    assert files_after(range(1, 11)) == list(range(1, 11))
+    assert files_after(range(11, 12)) == [1]
+    assert files_after(range(12, 16)) == [2, 3, 4, 5]
+    busy[0] = False
+    assert files_after(range(16, 17)) == [1]
+    assert stored(tmp_path) == [f"s{segment:02d}" for segment in range(1, 17)]
+
+
 def test_the_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpoints are made as commits come, and the settings that clean the log are in the table."""
     monkeypatch.setitem(lake._CONFIGURATION, "delta.checkpointInterval", "5")

@@ -45,7 +45,7 @@ LOOK_AT_LAKE_S: Final = 8.0  # a store that is away takes 4 s to say so; one tha
 _log = logging.getLogger("hubscope.supervisor")
 # Arrow's own allocator and glibc's arena a thread keep what was freed: at 150,000 spans/s the worker takes 470 MiB with
 # them and 360 without, at the same speed.
-_ALLOCATORS: Final = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
+_ALLOCATORS: Final = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
 
 
 class _Child:

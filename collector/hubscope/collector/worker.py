@@ -36,6 +36,7 @@ from hubscope.collector.delivery import Delivery
 from hubscope.collector.destinations import Destinations
 from hubscope.collector.lake_delivery import LakeDelivery
 from hubscope.collector.lake_queue import Handed, LakeQueue
+from hubscope.collector.load import Load
 from hubscope.collector.lock import hold
 from hubscope.collector.log import dead_letter
 from hubscope.collector.log.cursors import Cursor
@@ -71,7 +72,10 @@ class Worker:
         self.leave = threading.Event()  # end after the segment that is being worked on: another worker goes on
         self.stop = threading.Event()  # give up what cannot be had now
         application = f"{COLLECTOR_APPLICATION}/{writer_id(self.state_dir)}"
-        self.lake = LakeExporter(settings.lake, application, policy=settings.keep, is_opened_later=True)
+        self.load = Load()
+        self.lake = LakeExporter(
+            settings.lake, application, policy=settings.keep, is_opened_later=True, is_busy=self.load.is_high
+        )
         written = Cursor(self.state_dir, "lake")
         on_disk = Cursor(self.state_dir, "processed", is_exporter=False)
         self.processed = max(written.segment, on_disk.segment)
@@ -109,7 +113,8 @@ class Worker:
             path = self._following.next(self.processed)
             if path is not None:
                 try:
-                    self._take(path)
+                    with self.load.working():
+                        self._take(path)
                     self._remove_finished()
                 except OSError as error:  # the state folder's disk is full or gone: nothing is lost, all can wait
                     _log.warning("segment %d waits: %s", segment_number(path), error)

@@ -8,7 +8,7 @@ collectors may append to one lake, each with numbers of its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -71,6 +71,7 @@ class LakeExporter:
         upkeep: bool = True,
         policy: LakePolicy | None = None,  # what it keeps, and where; None keeps everything
         is_opened_later: bool = False,
+        is_busy: Callable[[], bool] = lambda: False,  # whether merges had better wait
     ) -> None:
         self.lake = lake.rstrip("/") if "://" in lake else str(Path(lake).absolute())
         self.application = application
@@ -93,7 +94,7 @@ class LakeExporter:
         except RetryableError as error:
             raise LakeError(error.message, error.remedy) from error
         if upkeep:
-            self._upkeep = Upkeep(self.lake, self._storage_options, policy)
+            self._upkeep = Upkeep(self.lake, self._storage_options, policy, is_busy=is_busy)
 
     def open(self) -> None:
         """Open every table, and make those that are missing. Raises as `export` does, and LakeError for a lake that

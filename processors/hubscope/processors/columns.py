@@ -22,6 +22,8 @@ class SpanColumns:
 
     def __init__(self, spans: pa.Table) -> None:
         self.spans = spans
+        self._texts: dict[str, pa.Array] = {}
+        self._encoded: dict[str, pa.DictionaryArray] = {}  # of columns and attributes, which share no name
         self._attributes: dict[str, pa.Array] = {}
         self._masks: dict[tuple[str, tuple[str, ...]], pa.Array] = {}
 
@@ -33,7 +35,10 @@ class SpanColumns:
 
     def text(self, column: str) -> pa.Array:
         """A text column of the table, null as ''."""
-        return _whole(pc.fill_null(self.spans.column(column), ""))
+        found = self._texts.get(column)
+        if found is None:
+            found = self._texts[column] = _whole(pc.fill_null(self.spans.column(column), ""))
+        return found
 
     def attribute(self, name: str) -> pa.Array:
         """An attribute's text, '' where it is absent: from its own column where the lake has one, else from the map."""
@@ -104,7 +109,9 @@ class SpanColumns:
                 mask = pc.equal(texts, "")
             else:
                 # Globs are tried on the different texts only: 65,000 spans have some dozens of names.
-                encoded = texts.dictionary_encode()
+                encoded = self._encoded.get(name)
+                if encoded is None:
+                    encoded = self._encoded[name] = texts.dictionary_encode()
                 matches = matcher(globs)
                 mask = pa.array([matches(t) for t in encoded.dictionary.to_pylist()], pa.bool_()).take(encoded.indices)
             self._masks[(name, globs)] = mask
