@@ -284,8 +284,8 @@ class Server(uvicorn.Server):
 def listen(address: Address, what: str, flag: str) -> socket.socket:
     """A bound socket. Raises ConfigError that names the flag for an address that cannot be had."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    # By its protocol's number asyncio knows TCP, and switches Nagle's algorithm off: an answer's headers and body are two
-    # writes, and the second would wait 40 ms for the acknowledgement of the first.
+    # By its protocol's number asyncio knows TCP, and switches Nagle's algorithm off: an answer's headers and body are
+    # two writes, and the second would wait 40 ms for the acknowledgement of the first.
     found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     # Linux lets it grow to 4 MB: 13,000 answers to a sender that reads none, and a request worked on for each of them.
