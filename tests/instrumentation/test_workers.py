@@ -33,6 +33,8 @@ if __name__ == "__main__":
     if {flush}: hub.flush()
     {way}
 """
+# 21 processes at once on two busy cores may take longer than the default.
+PATIENT = {"HUBSCOPE_EXIT_TIMEOUT_MS": "20000"}
 WAYS = {
     "pool, terminated": "with forking.Pool(3) as pool: print(sum(pool.map(work, range(21), chunksize=1)))",
     "pool, closed": (
@@ -53,8 +55,7 @@ WAYS = {
 @pytest.mark.parametrize("flush", [False, True])
 def test_every_task_of_every_worker_arrives(run_app, exporting_to, sink, way, flush):
     """All 22 tasks arrive once, under the instance that did them, and no worker repeats what its parent counted."""
-    # 21 processes at once on two busy cores may take longer than the default.
-    environ = exporting_to(sink.endpoint, HUBSCOPE_EXIT_TIMEOUT_MS="20000")
+    environ = exporting_to(sink.endpoint, **PATIENT)
     finished = run_app(PROGRAM.format(way=WAYS[way], flush=flush), environ)
     assert (finished.code, finished.out, finished.err) == (0, "210\n", "")
     tasks = sink.named("task work")
@@ -88,7 +89,8 @@ def test_workers_leave_in_bounded_time_without_a_collector(run_app, exporting_to
     assert finished.code == 0, finished.err
     answer, began = finished.out.split()
     assert answer == "210"
-    assert time.time() - float(began) < 5  # the workers' 2.5 s at most, and then the parent's
+    # The workers' 2.5 s and then the parent's, on a busy machine; the stock exporters take 24 to 28 s for each.
+    assert time.time() - float(began) < 20
     assert "lost" in finished.err
     assert "Traceback" not in finished.err
 
@@ -100,7 +102,7 @@ def test_a_busy_pool_is_terminated_at_once(run_app, exporting_to, sink):
         "forking = multiprocessing.get_context('fork')\n"
         "with forking.Pool(2) as pool: result = pool.map_async(time.sleep, [600, 600])\n"
         "print(result.ready())\n",
-        exporting_to(sink.endpoint),
+        exporting_to(sink.endpoint, **PATIENT),
         timeout_s=30,
     )
     assert (finished.code, finished.out, finished.err) == (0, "False\n", "")
@@ -114,7 +116,7 @@ def test_a_pool_of_threads_is_none_of_ours(run_app, exporting_to, sink):
         "def work(number):\n"
         "    with hub.task('work'): return number\n"
         "with ThreadPool(2) as pool: print(sum(pool.map(work, range(21))))\n",
-        exporting_to(sink.endpoint),
+        exporting_to(sink.endpoint, **PATIENT),
     )
     assert (finished.code, finished.out, finished.err) == (0, "210\n", "")
     assert len(sink.named("task work")) == 21
@@ -134,7 +136,7 @@ def test_a_child_that_is_told_to_stop_at_once_dies_of_it(run_app, exporting_to, 
         "    codes.append(child.exitcode); child.kill()\n"
         "mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])\n"
         "print(set(codes), callable(ours), signal.getsignal(signal.SIGTERM) is ours, mask)\n",
-        exporting_to(sink.endpoint),
+        exporting_to(sink.endpoint, **PATIENT),
         timeout_s=300,
     )
     assert (finished.code, finished.out, finished.err) == (0, "{-15} True True set()\n", "")
@@ -162,7 +164,7 @@ def test_a_worker_s_own_handler_and_a_plain_fork_are_left_alone(run_app, exporti
         "    while True: signal.pause()\n"
         "os.read(reading, 1); os.kill(pid, signal.SIGTERM)\n"
         "print(worker.exitcode, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n",
-        exporting_to(sink.endpoint),
+        exporting_to(sink.endpoint, **PATIENT),
     )
     # From Python 3.12 on it warns on stderr of an `os.fork` beside the exporters' threads.
     assert (finished.code, finished.out) == (0, "5 -15\n"), finished.err
@@ -175,10 +177,10 @@ def test_a_spawned_worker_is_not_measured_unless_asked(run_app, exporting_to, en
     """It has its own interpreter: like any child Python it is measured by HUBSCOPE_INSTRUMENT_CHILDREN only."""
     way = f"forking = multiprocessing.get_context('{method}')\n    {WAYS['executor']}"
     program = PROGRAM.format(way=way, flush=False)
-    finished = run_app(program, exporting_to(sink.endpoint))
+    finished = run_app(program, exporting_to(sink.endpoint, **PATIENT))
     assert (finished.code, finished.out, finished.err) == (0, "210\n", "")
     launched = prepare_environment(environ, endpoint=sink.endpoint, command=["app"])
-    finished = run_app(program, launched, wrapper=())
+    finished = run_app(program, {**launched, **PATIENT}, wrapper=())
     assert (finished.code, finished.out, finished.err) == (0, "210\n", "")
     assert len(sink.named("task parent")) == 2
     assert not sink.named("task work")
@@ -190,8 +192,8 @@ def test_a_spawned_worker_that_is_asked_for_sends_all(run_app, exporting_to, env
     """With HUBSCOPE_INSTRUMENT_CHILDREN the workers of other start methods are measured, and no task is lost."""
     program = PROGRAM.format(way=f"forking = multiprocessing.get_context('{method}')\n    {WAYS[way]}", flush=False)
     launched = prepare_environment(environ, endpoint=sink.endpoint, command=["app"])
-    asked = {"HUBSCOPE_INSTRUMENT_CHILDREN": "true", "HUBSCOPE_EXIT_TIMEOUT_MS": "20000"}
-    finished = run_app(program, {**launched, **asked}, wrapper=())
+    asked = {"HUBSCOPE_INSTRUMENT_CHILDREN": "true"}
+    finished = run_app(program, {**launched, **asked, **PATIENT}, wrapper=())
     assert (finished.code, finished.out, finished.err) == (0, "210\n", "")
     assert len(sink.named("task work")) == 21
     assert len(sink.named("task parent")) == 1
@@ -200,7 +202,7 @@ def test_a_spawned_worker_that_is_asked_for_sends_all(run_app, exporting_to, env
 def test_a_program_without_workers_pays_nothing(run_app, exporting_to, environ, sink):
     """`multiprocessing` is not imported on behalf of a program that does not import it."""
     text = "import sys; print([m for m in sys.modules if m.partition('.')[0] == 'multiprocessing'])"
-    assert run_app(text, exporting_to(sink.endpoint)).out == run_app(text, environ, wrapper=()).out == "[]\n"
+    assert run_app(text, exporting_to(sink.endpoint, **PATIENT)).out == run_app(text, environ, wrapper=()).out == "[]\n"
 
 
 def _sdk_provider():
