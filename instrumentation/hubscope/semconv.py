@@ -122,7 +122,8 @@ HUB_STARTUP_TYPE = _attribute("hub.startup.type", "string", "`cold` or `warm`.")
 HUB_STARTUP_ORIGIN = _attribute(
     "hub.startup.origin",
     "string",
-    "How the start time was known: `launcher`, `proc_stat`, `psutil` or `sdk_load`.",
+    "How the start time was known: `launcher` (its clock: of `hubscope run`, or of `opentelemetry-instrument` when it "
+    "turns itself into the application), `proc_stat`, `psutil` or `sdk_load`.",
 )
 HUB_STARTUP_PHASE = _attribute("hub.startup.phase", "string", "The name of a start-up phase.", column="StartupPhase")
 HUB_STARTUP_MAJOR_FAULTS = _attribute(

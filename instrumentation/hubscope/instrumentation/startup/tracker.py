@@ -168,9 +168,10 @@ class Startup:
 
     def _emit(self, end: End) -> None:
         tracer, context = self._handles.tracer, self._context()
+        measuring_ns = process_start.interpreter_end_ns(self._start.unix_nano)
         ours = (
-            ("interpreter", self._start.unix_nano, process_start.LOADED_NS),
-            (semconv.OWN_PHASE, process_start.LOADED_NS, self._ready_ns),
+            ("interpreter", self._start.unix_nano, measuring_ns),
+            (semconv.OWN_PHASE, measuring_ns, self._ready_ns),
         )
         for name, start_ns, end_ns in ours:
             phase = tracer.start_span(
