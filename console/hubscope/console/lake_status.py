@@ -104,7 +104,9 @@ def _services(connection: duckdb.DuckDBPyConnection) -> tuple[Service, ...]:
         FROM (
             SELECT ServiceName AS service, ServiceVersion AS version, min(Timestamp) AS first_seen,
                 count(DISTINCT coalesce(ServiceInstanceId, ''))
-                    - count(DISTINCT ServiceInstanceId) FILTER (SpanName = 'hub.startup.worker') AS runs,
+                    - count(DISTINCT ServiceInstanceId) FILTER (
+                        SpanName = 'hub.startup.worker' AND SpanAttributes['hub.startup.parent'] <> ServiceInstanceId
+                    ) AS runs,
                 count(*) AS spans, max(Timestamp) AS newest
             FROM otel_traces GROUP BY ServiceName, ServiceVersion
         ) GROUP BY service ORDER BY service
