@@ -292,7 +292,8 @@ SPAN_STARTUP = _span(
 SPAN_WORKER_STARTUP = _span(
     "hub.startup.worker",
     "INTERNAL",
-    "The start of a process that a measured one started (`HUBSCOPE_INSTRUMENT_CHILDREN`). No start of the application.",
+    "The start of a process that a measured one started (`HUBSCOPE_INSTRUMENT_CHILDREN`); of a forked one a mark "
+    "of no length beside its first span. No start of the application.",
     HUB_STARTUP_ORIGIN,
     HUB_STARTUP_PARENT,
     HUB_STARTUP_END,

@@ -64,6 +64,10 @@ def test_every_task_of_every_worker_arrives(run_app, exporting_to, sink, way, fl
     instances = {task.resource["service.instance.id"] for task in tasks}
     assert parent.resource["service.instance.id"] not in instances
     assert len(sink.named("hub.startup")) == 1
+    workers = sink.named("hub.startup.worker")
+    assert {worker.resource["service.instance.id"] for worker in workers} == instances
+    assert len(workers) == len(instances)
+    assert {w.attributes["hub.startup.parent"] for w in workers} == {parent.resource["service.instance.id"]}
     counted: dict[tuple[str, str], int] = {}
     started = set()
     for resource, metric in zip(sink.metric_resources, sink.metric_messages, strict=True):

@@ -155,7 +155,8 @@ def _complete() -> None:
         return
     started = tracker.begin(handles, children.take_parent(os.environ))
     resource = getattr(_resource_of(providers[0]), "attributes", {})
-    children.name_parent(os.environ, str(resource.get(semconv.SERVICE_INSTANCE_ID, "")))
+    instance = str(resource.get(semconv.SERVICE_INSTANCE_ID, ""))
+    children.name_parent(os.environ, instance)
 
     def send_the_rest() -> None:
         started.settle()
@@ -167,7 +168,7 @@ def _complete() -> None:
     _workers = Workers(send_the_rest, exit_timeout_s + 0.5, exporters)
     ours: Any = providers[0]
     if hasattr(ours, "add_span_processor"):
-        ours.add_span_processor(FirstRequest(started))
+        ours.add_span_processor(FirstRequest(started, handles.tracer, instance))
         watch_for_second(ours, leaving.add)
 
 
