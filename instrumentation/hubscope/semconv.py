@@ -122,7 +122,11 @@ HUB_STARTUP_TYPE = _attribute("hub.startup.type", "string", "`cold` or `warm`.")
 HUB_STARTUP_ORIGIN = _attribute(
     "hub.startup.origin",
     "string",
-    "How the start time was known: `launcher`, `proc_stat`, `psutil` or `sdk_load`.",
+    "How the start time was known: `launcher` (its clock: of `hubscope run`, or of `opentelemetry-instrument` when it "
+    "turns itself into the application), `proc_stat`, `psutil` or `sdk_load`.",
+)
+HUB_STARTUP_PARENT = _attribute(
+    "hub.startup.parent", "string", "Of a worker: the service.instance.id of the process that started it."
 )
 HUB_STARTUP_PHASE = _attribute("hub.startup.phase", "string", "The name of a start-up phase.", column="StartupPhase")
 HUB_STARTUP_MAJOR_FAULTS = _attribute(
@@ -283,6 +287,15 @@ SPAN_STARTUP = _span(
     HUB_STARTUP_TYPE,
     HUB_STARTUP_ORIGIN,
     HUB_STARTUP_MAJOR_FAULTS,
+    HUB_STARTUP_END,
+)
+SPAN_WORKER_STARTUP = _span(
+    "hub.startup.worker",
+    "INTERNAL",
+    "The start of a process that a measured one started (`HUBSCOPE_INSTRUMENT_CHILDREN`); of a forked one a mark "
+    "of no length beside its first span. No start of the application.",
+    HUB_STARTUP_ORIGIN,
+    HUB_STARTUP_PARENT,
     HUB_STARTUP_END,
 )
 SPAN_PHASE = _span("hub.startup.phase {name}", "INTERNAL", "A phase of the start.", HUB_STARTUP_PHASE)

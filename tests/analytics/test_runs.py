@@ -83,3 +83,28 @@ def test_status_counts_runs_and_orders_versions_as_reports_do(lake: Any) -> None
         lake.run(version, instance=instance).trace(lake.span("x", 1))
     (service,) = lake_status.read(str(lake.write())).services
     assert (service.versions, service.runs, service.spans) == (("1.9", "1.10"), 4, 4)
+
+
+@pytest.mark.parametrize("instance", ["worker-{}", "main"])
+def test_workers_are_neither_runs_nor_starts(instance: str, lake: Any) -> None:
+    """One start of a program with three measured workers: one run and one start, and what the workers did is there;
+    also where the environment gives all of them one instance."""
+    run = lake.run("1", instance="main")
+    run.trace(lake.startup(900, lake.phase("load", 700)))
+    run.trace(lake.span("task ask", 1200))
+    for number in range(3):
+        worker = lake.run("1", instance=instance.format(number))
+        attributes = {"hub.startup.parent": "main", "hub.startup.end": "exit"}
+        worker.trace(lake.span("hub.startup.worker", 5000, lake.phase("load", 4000), attributes=attributes))
+        worker.trace(lake.span("task work", 50))
+    path = lake.write()
+    made = report(path)
+    assert [(r.id, r.spans) for r in made.runs] == [("main", 12 if instance == "main" else 3)]
+    (breakdown,) = made.breakdown
+    assert (breakdown.runs, breakdown.startup.starts) == (1, 1)
+    assert breakdown.startup.duration == pytest.approx(0.9)
+    assert [(p.phase, p.duration) for p in breakdown.startup.phases] == [("load", pytest.approx(0.7))]
+    assert {(row.name, row.calls) for row in breakdown.operations.rows} == {("task ask", 1), ("task work", 3)}
+    (interactive,) = (kpi for kpi in made.summary.kpis if kpi.name == "startup.interactive")
+    assert (interactive.runs, interactive.value) == (1, pytest.approx(0.9))
+    assert [service.runs for service in lake_status.read(str(path)).services] == [1]

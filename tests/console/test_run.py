@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -131,6 +132,87 @@ def test_an_endpoint_that_is_none_starts_nothing(name: str, value: str, lake_dir
     assert (done.returncode, done.stdout) == (2, "")
     assert f"{name}: got {value!r}" in done.stderr
     assert "give a URL such as http://localhost:4318" in done.stderr
+
+
+def services_in(lake: Path) -> set[str]:
+    return set(DeltaTable(str(lake / TRACES)).to_pyarrow_table(columns=["ServiceName"])["ServiceName"].to_pylist())
+
+
+@pytest.fixture
+def other_lake(tmp_path: Path) -> Iterator[Callable[..., None]]:
+    """Starts `hubscope collect` for another lake, at these addresses, and ends it."""
+    with ExitStack() as stack:
+
+        def start(lake: Path, addresses: list[str]) -> None:
+            command = [sys.executable, "-m", "hubscope.console", "collect", "--lake", str(lake), *addresses]
+            process = stack.enter_context(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+            stack.callback(process.terminate)
+            assert until(lambda: (lake / ".state" / "collector.json").exists())
+
+        yield start
+
+
+def test_runs_in_a_row_each_have_their_lake(tmp_path: Path, addresses: list[str]) -> None:
+    """Six runs with six lakes at the same ports, while each collector is still leaving: every lake has its own run."""
+    for number in range(6):
+        program = [sys.executable, "-c", PROGRAM]
+        done = run("--lake", str(tmp_path / f"l{number}"), "--service", f"s{number}", *addresses, "--", *program)
+        assert done.returncode == 7, done.stderr
+        assert f"by the collector on {addresses[1]} " in done.stderr  # its port was named, so it was waited for
+        assert "lost" not in done.stderr
+    assert [services_in(tmp_path / f"l{number}") for number in range(6)] == [{f"s{number}"} for number in range(6)]
+
+
+def test_a_collector_that_another_lake_needs_is_left_alone(tmp_path: Path, addresses: list[str]) -> None:
+    """A run within a run, with a lake of its own: the inner collector takes free ports at once, and says so."""
+    inner, outer = tmp_path / "inner", tmp_path / "outer"
+    clean = "{k: v for k, v in os.environ.items() if not k.startswith(('OTEL_', 'PYTHONPATH'))}"
+    code = f"import os, subprocess, sys\n{PROGRAM.replace('raise SystemExit(7)', '')}\nsys.exit(subprocess.run("
+    command = [sys.executable, "-m", "hubscope.console", "run", "--lake", str(inner), "--service", "in", *addresses]
+    code += f"{[*command, '--', sys.executable, '-c', PROGRAM]!r}, env={clean}).returncode)"
+    done = run("--lake", str(outer), "--service", "out", *addresses, "--", sys.executable, "-c", code)
+    assert done.returncode == 7, done.stderr
+    assert f"not on {addresses[1]}: the collector of {outer} has it" in done.stderr
+    assert f"not on {addresses[3]}: the collector of {outer} has it" in done.stderr
+    assert (services_in(inner), services_in(outer)) == ({"in"}, {"out"})
+
+
+def test_runs_that_start_at_once_each_have_their_lake(tmp_path: Path, addresses: list[str]) -> None:
+    """Two runs that want the same ports for two lakes at the same time: both are recorded, each in its own."""
+    program = [sys.executable, "-c", PROGRAM]
+    commands = [("--lake", str(tmp_path / name), "--service", name, *addresses, "--", *program) for name in "ab"]
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(lambda command: run(*command), commands))
+    assert [one.returncode for one in done] == [7, 7], [one.stderr for one in done]
+    assert [services_in(tmp_path / name) for name in "ab"] == [{"a"}, {"b"}]
+
+
+def test_a_lake_whose_collector_is_leaving_gets_the_next_one(lake_dir: Path, addresses: list[str]) -> None:
+    """A run that comes while its own lake's collector leaves waits for the next one: both runs are in the lake."""
+    program = [sys.executable, "-c", PROGRAM]
+    record = lake_dir / ".state" / "collector.json"
+    for name in ("first", "second"):
+        done = run("--lake", str(lake_dir), "--service", name, *addresses, "--", *program)
+        assert done.returncode == 7, done.stderr
+        assert name == "second" or until(lambda: not record.exists() or "leaving" in record.read_text())
+    assert services_in(lake_dir) == {"first", "second"}
+
+
+def test_a_lasting_collector_serves_only_who_named_no_other_lake(
+    tmp_path: Path, addresses: list[str], other_lake: Callable[..., None]
+) -> None:
+    """`hubscope collect` at the ports takes what a run without --lake sends, said with its lake, and nothing else."""
+    lasting, mine = tmp_path / "lasting", tmp_path / "mine"
+    other_lake(lasting, addresses)
+    program = [sys.executable, "-c", PROGRAM]
+    named = run("--lake", str(mine), "--service", "named", *addresses, "--", *program)
+    unnamed = run("--service", "unnamed", *addresses, "--", *program, XDG_DATA_HOME=str(tmp_path / "data"))
+    assert (named.returncode, unnamed.returncode) == (7, 7)
+    assert f"not on {addresses[1]}: the collector of {lasting} has it" in named.stderr
+    assert f"recording into {lasting} by the collector on {addresses[1]} (no --lake was named)" in unnamed.stderr
+    assert services_in(mine) == {"named"}
+    assert until(lambda: (lasting / TRACES).exists() and services_in(lasting) == {"unnamed"})
+    assert not (tmp_path / "data" / "hubscope" / "lake" / TRACES).exists()
 
 
 def test_a_standard_number_that_is_none_is_one_line(lake_dir: Path, addresses: list[str]) -> None:

@@ -56,7 +56,7 @@ def test_a_start_from_process_creation_to_interactive(run_app, exporting_to, env
     assert abs(root.start_ns - began_ns) < 2e9
     assert root.start_ns > began_ns - 20_000_000
     assert root.attributes["hub.startup.end"] == "interactive"
-    assert root.attributes["hub.startup.origin"] == ("launcher" if way == "hubscope run" else "proc_stat")
+    assert root.attributes["hub.startup.origin"] == "launcher"
     assert root.attributes["hub.startup.type"] in ("cold", "warm")
     assert root.resource["service.name"] == "app"
     assert len(root.resource["service.instance.id"]) == 36
@@ -85,6 +85,29 @@ def test_a_start_from_process_creation_to_interactive(run_app, exporting_to, env
         sink.metrics
     )
     assert sink.metrics["hub.startup.duration"][0].WhichOneof("data") == "exponential_histogram"
+
+
+def test_what_the_launcher_does_is_no_part_of_the_start(exporting_to, sink, tmp_path):
+    """A second in `opentelemetry-instrument` before it becomes the application is before the start; a second of its
+    set-up in the application is the measuring's, and neither is the interpreter's."""
+    (tmp_path / "gevent").mkdir()
+    (tmp_path / "gevent" / "__init__.py").touch()
+    (tmp_path / "gevent" / "monkey.py").write_text("import time\ndef patch_all(): time.sleep(1)\n")
+    launcher = "import time; time.sleep(1)\nfrom opentelemetry.instrumentation.auto_instrumentation import run; run()"
+    set_up = {"OTEL_PYTHON_AUTO_INSTRUMENTATION_EXPERIMENTAL_GEVENT_PATCH": "patch_all", "PYTHONPATH": str(tmp_path)}
+    began_ns = time.time_ns()
+    subprocess.run(
+        [sys.executable, "-c", launcher, sys.executable, "-c", "pass"],
+        env=exporting_to(sink.endpoint, **set_up),
+        cwd=tmp_path,
+        timeout=60,
+        check=True,
+    )
+    root, interpreter = sink.one("hub.startup"), sink.one("hub.startup.phase interpreter")
+    measuring = sink.one("hub.startup.phase instrumentation")
+    assert root.start_ns == interpreter.start_ns > began_ns + 1_000_000_000
+    assert interpreter.end_ns == measuring.start_ns
+    assert measuring.duration_s >= 1 > interpreter.duration_s
 
 
 @pytest.mark.parametrize(

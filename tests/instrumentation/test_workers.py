@@ -64,6 +64,10 @@ def test_every_task_of_every_worker_arrives(run_app, exporting_to, sink, way, fl
     instances = {task.resource["service.instance.id"] for task in tasks}
     assert parent.resource["service.instance.id"] not in instances
     assert len(sink.named("hub.startup")) == 1
+    workers = sink.named("hub.startup.worker")
+    assert {worker.resource["service.instance.id"] for worker in workers} == instances
+    assert len(workers) == len(instances)
+    assert {w.attributes["hub.startup.parent"] for w in workers} == {parent.resource["service.instance.id"]}
     counted: dict[tuple[str, str], int] = {}
     started = set()
     for resource, metric in zip(sink.metric_resources, sink.metric_messages, strict=True):
@@ -198,6 +202,21 @@ def test_a_spawned_worker_that_is_asked_for_sends_all(run_app, exporting_to, env
     assert (finished.code, finished.out, finished.err) == (0, "210\n", "")
     assert len(sink.named("task work")) == 21
     assert len(sink.named("task parent")) == 1
+    start, workers = sink.one("hub.startup"), sink.named("hub.startup.worker")
+    parents = {start.resource["service.instance.id"], *(worker.resource["service.instance.id"] for worker in workers)}
+    assert len(workers) >= 1
+    assert all(worker.attributes["hub.startup.parent"] in parents for worker in workers)
+    assert len(sink.named("hub.startup.phase interpreter")) == 1  # of the application alone
+
+
+def test_a_program_that_replaces_itself_is_no_worker(run_app, environ, sink):
+    """What a launcher such as `poetry run` turns itself into has the same process id: the application starts there."""
+    text = "import os, sys\nif 'again' not in sys.argv: os.execv(sys.executable, [sys.executable, __file__, 'again'])"
+    launched = prepare_environment(environ, endpoint=sink.endpoint, command=["app"])
+    finished = run_app(text, {**launched, "HUBSCOPE_INSTRUMENT_CHILDREN": "true"}, wrapper=())
+    assert (finished.code, finished.err) == (0, "")
+    assert sink.one("hub.startup").attributes["hub.startup.end"] == "exit"
+    assert not sink.named("hub.startup.worker")
 
 
 def test_a_program_without_workers_pays_nothing(run_app, exporting_to, environ, sink):

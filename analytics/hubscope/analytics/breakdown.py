@@ -25,8 +25,8 @@ def of(scope: Scope) -> Breakdown:
     return Breakdown(
         service=scope.service,
         version=scope.name or None,
-        runs=len(scope.runs),
-        observed_for_seconds=sum(run.seconds for run in scope.runs),
+        runs=len(scope.applications),
+        observed_for_seconds=sum(run.seconds for run in scope.applications),
         startup=_startup(scope),
         operations=listed(data.rows("root_operations_of_version", service=scope.service, version=scope.name)),
         queries=listed([row for row in timed if row["kind"] == "query"]),

@@ -75,7 +75,7 @@ def _by(
 
 
 def root_durations(scope: Scope) -> list[Series]:
-    rows = [row for row in scope.rows("root_operations") if row["operation"] != "hub.startup"]
+    rows = [row for row in scope.rows("root_operations") if not row["operation"].startswith("hub.startup")]
     return _by(rows, "root.duration", {"operation": "operation"}, "median_s")
 
 

@@ -220,7 +220,7 @@ def _report(location: str, data: Data, service: str | None, databases: tuple[Pat
         ledger=settled,
         checked_and_fine=_fine(outcomes, newest, compared),
         could_not_judge=_not_judged(outcomes, newest, unpredicted, values, compared, versions, path),
-        runs=tuple(run.to_model() for run in runs),
+        runs=tuple(run.to_model() for run in runs if not run.is_worker),
         traces=_traces(data, bottlenecks),
         lake=location,
         breakdown=tuple(breakdown.of(scope) for scope in newest),
@@ -371,8 +371,8 @@ def _not_judged(
             found.append(NotJudged(f"runs of {name}", why))
         if len(scopes) < 2:
             found.append(NotJudged(f"versions of {name}", "only one version has run; a comparison needs two"))
-        elif min(len(scopes[-2].runs), len(scopes[-1].runs)) < MIN_RUNS:
-            counts = f"{len(scopes[-2].runs)} and {counted(len(scopes[-1].runs), 'run')}"
+        elif min(len(scope.applications) for scope in scopes[-2:]) < MIN_RUNS:
+            counts = f"{len(scopes[-2].applications)} and {counted(len(scopes[-1].applications), 'run')}"
             found.append(NotJudged(f"versions of {name}", f"{counts}; a verdict needs {MIN_RUNS} of each"))
     unknown = sum(c.verdict == "unknown" for c in compared)
     if unknown:

@@ -53,6 +53,7 @@ class RunInfo:
     first_ns: int
     last_ns: int
     spans: int
+    is_worker: bool = False  # started by another run of the application, of which it is a part
 
     @property
     def seconds(self) -> float:
@@ -91,8 +92,12 @@ class Data:
         rows = self.rows("runs", service=wanted)
         known = {row["service"] for row in rows}
         rows = rows + [row for row in self.rows("runs_of_metrics", service=wanted) if row["service"] not in known]
+        workers = {row["run"] for row in self.rows("worker_runs", service=wanted)}
         runs = (
-            RunInfo(r["run"], r["service"], r["instance"], r["version"], r["first_ns"], r["last_ns"], r["spans"])
+            RunInfo(
+                *(r["run"], r["service"], r["instance"], r["version"], r["first_ns"], r["last_ns"], r["spans"]),
+                r["run"] in workers,
+            )
             for r in rows
         )
         return tuple(sorted(runs, key=lambda r: (r.service, r.first_ns, r.id)))
@@ -125,9 +130,14 @@ class Scope:
         return [row for row in self.data.rows(query, service=self.service, **values) if row["run"] in ids]
 
     @property
+    def applications(self) -> tuple[RunInfo, ...]:
+        """The runs without their workers, which ran beside them; all where nothing but workers was seen."""
+        return tuple(run for run in self.runs if not run.is_worker) or self.runs
+
+    @property
     def observed_s(self) -> float:
         """Wall time over which the group was seen: the sum of its runs' lengths, at least one second."""
-        return max(sum(run.seconds for run in self.runs), 1.0)
+        return max(sum(run.seconds for run in self.applications), 1.0)
 
     @property
     def rules(self) -> Rules:

@@ -39,6 +39,9 @@ START_DEADLINE_S: Final = 60.0  # importing gRPC and Arrow takes 1 to 3 s, on a 
 LEASE_GRACE_S: Final = 5.0
 FRONT_STOP_S: Final = 8.0
 OLD_COLLECTOR_S: Final = 2.0
+LEAVING_COLLECTOR_S: Final = (
+    20.0  # one that empties its log for its last program; whoever starts the next waits for 30 s
+)
 RELOAD_DEADLINE_S: Final = 10.0  # for the front to take the new settings; it takes milliseconds
 LOOK_AT_LAKE_S: Final = 8.0  # a store that is away takes 4 s to say so; one that answers nothing would take minutes
 
@@ -176,7 +179,7 @@ def run(settings: CollectorSettings, load_again: Callable[[], CollectorSettings]
     logs.set_up("supervisor", settings)
     _check_lake(settings.lake)
     state_dir = Path(settings.state_dir)
-    with hold(state_dir / "collector.lock", OLD_COLLECTOR_S):
+    with hold(state_dir / "collector.lock", LEAVING_COLLECTOR_S if settings.stop_without_leases else OLD_COLLECTOR_S):
         check_ports(settings)
         signals = _Signals()
         numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if load_again and os.name != "nt" else [])]
@@ -225,9 +228,10 @@ def _run(
         say(f"the lake is {settings.lake}; stop with Ctrl-C")
         notify.notify("READY=1", f"STATUS=Receiving OTLP on {settings.grpc} and {settings.http}")
         reloader = _Reloader(asked, settings, handed_over, (front, worker), load_again)
-        _keep(reloader, state_dir, children, signals)
+        _keep(reloader, state_dir, record, children, signals)
         settings = reloader.settings
     finally:
+        _mark_leaving(record, settings)
         notify.notify("STOPPING=1", "STATUS=Emptying the log into the lake")
         front.stop(FRONT_STOP_S, signals)
         _await_worker(worker, settings, signals)
@@ -291,9 +295,10 @@ class _Reloader:
         return False
 
 
-def _keep(reloader: _Reloader, state_dir: Path, children: tuple[_Child, ...], signals: _Signals) -> None:
+def _keep(reloader: _Reloader, state_dir: Path, record: Path, children: tuple[_Child, ...], signals: _Signals) -> None:
     """Watch the children until a signal comes, or nobody holds a lease any more."""
     settings = reloader.settings
+    leases.take_hurry(state_dir)  # meant for the collector before this one
     last_lease_s = time.monotonic()
     watchdog_s = notify.watchdog_interval_s()
     next_watchdog_s = time.monotonic()
@@ -311,9 +316,13 @@ def _keep(reloader: _Reloader, state_dir: Path, children: tuple[_Child, ...], si
         if settings.stop_without_leases:
             if leases.living(state_dir):
                 last_lease_s = time.monotonic()
-            elif time.monotonic() - last_lease_s > LEASE_GRACE_S:
-                say("no program needs this collector any more")
-                return
+            elif time.monotonic() - last_lease_s > LEASE_GRACE_S or leases.take_hurry(state_dir):
+                # Said first, looked at again after; a program takes its lease first, and looks for the mark after.
+                _mark_leaving(record, settings)
+                if not leases.living(state_dir):
+                    say("no program needs this collector any more")
+                    return
+                _write_private(record, json.dumps(_record(settings)))
         time.sleep(POLL_S)
 
 
@@ -412,6 +421,16 @@ def _record(settings: CollectorSettings) -> dict[str, Any]:
     """collector.json: how `run`, `status` and `doctor` find this collector."""
     addresses = {"grpc": str(settings.grpc), "http": str(settings.http), "telemetry": str(settings.telemetry)}
     return {"pid": os.getpid(), **addresses, "addresses": addresses, "lake": settings.lake, "state": settings.state_dir}
+
+
+def _mark_leaving(record: Path, settings: CollectorSettings) -> None:
+    """Say that nothing should be sent here any more. Where not even that can be written, there is no collector."""
+    if not record.exists():
+        return
+    try:
+        _write_private(record, json.dumps({**_record(settings), "leaving": True}))
+    except OSError:
+        record.unlink(missing_ok=True)
 
 
 def _write_private(path: Path, text: str) -> None:

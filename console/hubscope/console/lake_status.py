@@ -103,7 +103,11 @@ def _services(connection: duckdb.DuckDBPyConnection) -> tuple[Service, ...]:
             sum(runs), sum(spans), max(newest)
         FROM (
             SELECT ServiceName AS service, ServiceVersion AS version, min(Timestamp) AS first_seen,
-                count(DISTINCT coalesce(ServiceInstanceId, '')) AS runs, count(*) AS spans, max(Timestamp) AS newest
+                count(DISTINCT coalesce(ServiceInstanceId, ''))
+                    - count(DISTINCT ServiceInstanceId) FILTER (
+                        SpanName = 'hub.startup.worker' AND SpanAttributes['hub.startup.parent'] <> ServiceInstanceId
+                    ) AS runs,
+                count(*) AS spans, max(Timestamp) AS newest
             FROM otel_traces GROUP BY ServiceName, ServiceVersion
         ) GROUP BY service ORDER BY service
         """,

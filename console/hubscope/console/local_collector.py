@@ -19,15 +19,18 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from hubscope.collector import leases
 from hubscope.collector.configuration import values
 from hubscope.collector.configuration.addresses import Address
 from hubscope.collector.private import make_folder
-from hubscope.console import collector_link, lake_checks, otlp_probe
+from hubscope.console import collector_link, lake_checks, other_collectors, otlp_probe, terminal
 from hubscope.errors import ConfigError, LakeError, MissingExtraError
 
 READY_DEADLINE_S: Final = 30.0  # imports of Arrow and gRPC take 1 to 3 s; a busy machine takes ten times that
 QUERYABLE_DEADLINE_S: Final = 10.0  # the promise is 2 s
 END_TIMEOUT_S: Final = 10.0  # it takes 1 s; one that needs longer ends by itself: nobody holds a lease
+LEAVING_DEADLINE_S: Final = 15.0  # a collector without leases stays 5 s, and its requests on the way have 8 s
+STARTS: Final = 3  # two that start at once may want one port: the later one is moved to a free one
 POLL_S: Final = 0.05
 OTHER_PORTS: Final = (14317, 14318)  # proposed where the usual ones are taken
 LOG_KEPT_BYTES: Final = 1 << 20
@@ -55,12 +58,14 @@ class Destination:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Where a collector that has to be started listens. `named` are those of the three that the user gave."""
+    """Where a collector that has to be started listens. `named` are those of the three that the user gave;
+    `is_lake_named` is False for the usual lake that nobody asked for."""
 
     grpc: Address
     http: Address
     telemetry: Address
     named: tuple[str, ...] = ()
+    is_lake_named: bool = True
 
 
 def named_endpoint(environ: Mapping[str, str]) -> str | None:
@@ -98,6 +103,7 @@ def check_lake(lake: str) -> None:
 def find(lake: str, state: Path, wanted: Wanted) -> Destination | None:
     """The collector that already runs: this lake's own, or another OTLP receiver at the usual place; None for neither.
 
+    A hubscope collector of another lake is none of them, unless nobody named a lake and it is there to stay.
     Raises ConfigError where something else has the place: what is sent to it would be lost.
     """
     own = _own(lake, state)
@@ -106,8 +112,22 @@ def find(lake: str, state: Path, wanted: Wanted) -> Destination | None:
     others: list[str] = []
     for address, protocol in ((wanted.grpc, "grpc"), (wanted.http, "http/protobuf")):
         if collector_link.listening(address):
+            running = other_collectors.at(address)
+            if running is not None:
+                if not running.is_leased and _serves(running.lake, lake):
+                    note = f"recording into {lake} by the collector on {address} (its state is in {running.state})"
+                    return Destination(note, f"http://{address}", protocol, running.state)
+                if not running.is_leased and not wanted.is_lake_named:
+                    note = (
+                        f"recording into {running.lake} by the collector on {address} (no --lake was named)"
+                        f"\n  see what was found: hubscope report --lake {running.lake}"
+                    )
+                    return Destination(note, f"http://{address}", protocol)
+                continue
             who = collector_link.owner(address.port) or "another process"
             if not otlp_probe.speaks_otlp(address, protocol):
+                if not collector_link.listening(address):
+                    continue  # it left while we asked
                 others.append(f"{address} is taken by {who}, which does not answer as an OTLP receiver ({protocol})")
                 continue
             note = f"{who} already listens on {address}; sending there. What it stores may not be in {lake}."
@@ -122,9 +142,15 @@ def find(lake: str, state: Path, wanted: Wanted) -> Destination | None:
     return None
 
 
+def _serves(its_lake: str, lake: str) -> bool:
+    if "://" in lake or "://" in its_lake:
+        return its_lake == lake
+    return os.path.realpath(its_lake) == os.path.realpath(lake)
+
+
 def _own(lake: str, state: Path) -> Destination | None:
     record = collector_link.recorded(state)
-    if record is None:
+    if record is None or record.get("leaving"):
         return None
     addresses = record.get("addresses", {})
     for name, protocol in (("grpc", "grpc"), ("http", "http/protobuf")):
@@ -155,8 +181,50 @@ def _not_honoured(state: Path, wanted: Wanted) -> str:
 def start(lake: str, state: Path, wanted: Wanted, flags: tuple[str, ...] = ()) -> Destination:
     """Starts a collector, with more of its flags if need be, waits until it takes requests, and says where it is.
 
+    A collector of another lake keeps its ports: this one gets free ones then, and the note says so.
     Raises MissingExtraError, or LakeError with the end of its log where it does not come up.
     """
+    for more in reversed(range(STARTS)):
+        place, moved = _place(state, wanted)
+        try:
+            found = _start(lake, state, place, flags)
+        except LakeError:
+            if not more or _place(state, place)[0] == place:
+                raise
+        else:
+            return replace(found, note=f"{found.note}{moved}")
+    raise AssertionError("the last start returns or raises")
+
+
+def _place(state: Path, wanted: Wanted) -> tuple[Wanted, str]:
+    """Where to listen, and what to say of it: free ports for those that collectors of other lakes have.
+
+    A port that the user named is waited for where its collector is about to leave: others may send there, too.
+    """
+    deadline = time.monotonic() + LEAVING_DEADLINE_S
+    said = False
+    while True:
+        has = {flag: other_collectors.at(getattr(wanted, flag)) for flag in ("grpc", "http")}
+        others = {flag: running for flag, running in has.items() if running is not None and running.state != state}
+        awaited = next(
+            (running for flag, running in others.items() if flag in wanted.named and running.is_leaving), None
+        )
+        if awaited is None or time.monotonic() > deadline:
+            break
+        if not said:
+            terminal.say(f"hubscope: waiting for the collector of {awaited.lake} to leave (pid {awaited.pid})")
+            leases.hurry(awaited.state)
+            said = True
+        time.sleep(POLL_S)
+    lines = (f"\n  not on {getattr(wanted, flag)}: the collector of {others[flag].lake} has it" for flag in others)
+    grpc, http = (
+        Address(address.host, 0) if flag in others else address
+        for flag, address in (("grpc", wanted.grpc), ("http", wanted.http))
+    )
+    return replace(wanted, grpc=grpc, http=http), "".join(lines)
+
+
+def _start(lake: str, state: Path, wanted: Wanted, flags: tuple[str, ...]) -> Destination:
     if any(find_spec(module) is None for module in _NEEDED):
         raise MissingExtraError("recording on this machine (no endpoint is set and nothing listens)", "collector")
     log = state / "collector.log"

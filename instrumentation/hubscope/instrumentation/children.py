@@ -33,6 +33,21 @@ def take_out(folder: str, environ: MutableMapping[str, str]) -> bool:
     return True
 
 
+def take_parent(environ: MutableMapping[str, str]) -> str:
+    """The service.instance.id of the measured process that started this one; '' where none did.
+
+    A process that replaced itself (`poetry run`) has not started another one: it has the same process id.
+    """
+    pid, _, instance = environ.pop(settings.PARENT, "").partition(":")
+    return instance if pid != str(os.getpid()) else ""
+
+
+def name_parent(environ: MutableMapping[str, str], instance: str) -> None:
+    """Tell the children that will be measured whose they are: their starts are none of the application's."""
+    if settings.is_true(settings.INSTRUMENT_CHILDREN):
+        environ[settings.PARENT] = f"{os.getpid()}:{instance}"
+
+
 def spare_children() -> None:
     """Keep `opentelemetry-instrument`'s folder from being inherited; called while that command sets up."""
     if settings.is_true(settings.INSTRUMENT_CHILDREN):

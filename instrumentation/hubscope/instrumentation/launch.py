@@ -54,6 +54,7 @@ def prepare_environment(
         child["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint
         child["OTEL_EXPORTER_OTLP_PROTOCOL"] = chosen
     now = time.time_ns() if now_unix_nano is None else now_unix_nano
+    child.pop(settings.PARENT, None)  # who starts it by hand starts an application
     child[settings.PROCESS_START] = str(now)
     return child
 

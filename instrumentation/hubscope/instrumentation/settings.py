@@ -13,6 +13,7 @@ DISABLED: Final = "HUBSCOPE_DISABLED"
 PROCESS_START: Final = "HUBSCOPE_PROCESS_START"
 IMPORT_THRESHOLD_MS: Final = "HUBSCOPE_IMPORT_THRESHOLD_MS"
 INSTRUMENT_CHILDREN: Final = "HUBSCOPE_INSTRUMENT_CHILDREN"
+PARENT: Final = "HUBSCOPE_PARENT"
 SERVICE_FALLBACK: Final = "HUBSCOPE_SERVICE_FALLBACK"
 STARTUP_TYPE: Final = "HUBSCOPE_STARTUP_TYPE"
 SDK_PROCESSORS: Final = "HUBSCOPE_SDK_PROCESSORS"
@@ -37,6 +38,9 @@ VARIABLES: Final[tuple[Variable, ...]] = (
     Variable(IMPORT_THRESHOLD_MS, "5", "Imports that took at least this long get a span of their own."),
     Variable(
         INSTRUMENT_CHILDREN, "false", "`true`: Python processes that the application starts are instrumented too."
+    ),
+    Variable(
+        PARENT, "", "Set for those: process id and service.instance.id of what started them. No start of a service."
     ),
     Variable(SERVICE_FALLBACK, "", "The service name where neither OTEL_SERVICE_NAME nor the application gives one."),
     Variable(

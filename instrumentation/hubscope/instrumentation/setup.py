@@ -130,7 +130,7 @@ def _complete() -> None:
     from opentelemetry._logs import get_logger_provider
 
     from hubscope.exporters.otlp import bounded_exit, exporters_of
-    from hubscope.instrumentation import cache_watch
+    from hubscope.instrumentation import cache_watch, children
     from hubscope.instrumentation.join import watch_for_second
     from hubscope.instrumentation.span_watch import FirstRequest
     from hubscope.instrumentation.workers import Workers, start_afresh_in_children
@@ -153,7 +153,10 @@ def _complete() -> None:
     handles = signals.handles()
     if handles is None:
         return
-    started = tracker.begin(handles)
+    started = tracker.begin(handles, children.take_parent(os.environ))
+    resource = getattr(_resource_of(providers[0]), "attributes", {})
+    instance = str(resource.get(semconv.SERVICE_INSTANCE_ID, ""))
+    children.name_parent(os.environ, instance)
 
     def send_the_rest() -> None:
         started.settle()
@@ -165,7 +168,7 @@ def _complete() -> None:
     _workers = Workers(send_the_rest, exit_timeout_s + 0.5, exporters)
     ours: Any = providers[0]
     if hasattr(ours, "add_span_processor"):
-        ours.add_span_processor(FirstRequest(started))
+        ours.add_span_processor(FirstRequest(started, handles.tracer, instance))
         watch_for_second(ours, leaving.add)
 
 

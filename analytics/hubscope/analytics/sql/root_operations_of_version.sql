@@ -10,6 +10,6 @@ SELECT
 FROM otel_traces
 WHERE ServiceName = $service AND ts_ns(Timestamp) >= $since_ns AND ts_ns(Timestamp) < $until_ns
     AND coalesce(attr(ResourceAttributes, 'service.version'), '') = $version
-    AND (ParentSpanId = '' OR SpanKind IN ('Server', 'Consumer')) AND SpanName <> 'hub.startup'
+    AND (ParentSpanId = '' OR SpanKind IN ('Server', 'Consumer')) AND SpanName NOT IN ('hub.startup', 'hub.startup.worker')
 GROUP BY SpanName
 ORDER BY sum_s DESC, name

@@ -78,7 +78,7 @@ def _run(here: Place, shown: Steps, count: int, size: Size, form: str, path: str
     rules = str(here.rules)  # the hub's own quota: the collector judges by it, and the report
     with shown.step("data prepared") as note:
         note(runs.prepare(here, size))
-    databases = (here.hub_data("1") / "memories.db",)
+    databases = (here.hub_data("1") / "memories.db", here.prepared / "cities" / "cities.db")
     with ExitStack() as stack:
         with shown.step("collector started") as note:
             to = stack.enter_context(runs.collector(here, rules))

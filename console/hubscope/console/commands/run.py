@@ -83,7 +83,7 @@ def command(
     """Runs CMD with instrumentation on, as it is: nothing in it changes. Signals and its exit code are passed through.
 
     Where no OTEL_EXPORTER_OTLP_ENDPOINT is set and nothing listens, a local collector is started that writes the lake
-    and stops when CMD has ended.
+    and stops when CMD has ended. One that writes another lake is left alone: this one then takes free ports.
     """
     if not cmd:
         raise click.UsageError("Say what to run after `--`: hubscope run -- python app.py")
@@ -99,7 +99,8 @@ def command(
         elif named := local_collector.named_endpoint(os.environ):
             destination = Destination(f"sending to {named}, as the environment says")
         else:
-            destination = _local(stack, lake, Wanted(grpc, http, telemetry, _named(ctx)))
+            is_lake_named = ctx.get_parameter_source("lake") is not ParameterSource.DEFAULT
+            destination = _local(stack, lake, Wanted(grpc, http, telemetry, _named(ctx), is_lake_named))
         environment = prepare_environment(
             os.environ,
             service=service,

@@ -4,6 +4,9 @@ The end is what the application says (`hub.interactive()`). An application that 
 does: the first listening TCP socket of the process (`listening`; a web server takes requests from then on), the first
 SERVER span or `task` (`first_request`), else the exit of the process (`exit`). What is seen is held back for five
 seconds, because an application may listen first and say that it is interactive afterwards; what it says then wins.
+
+A process that a measured one started (`HUBSCOPE_INSTRUMENT_CHILDREN`) is a worker: the root of its start has another
+name, and nothing of it counts as a start of the application.
 """
 
 from __future__ import annotations
@@ -49,7 +52,9 @@ class End(NamedTuple):
 class Startup:
     """One start of one process. All methods are safe in any thread and cheap once it is over."""
 
-    def __init__(self, handles: signals.Handles, start: process_start.ProcessStart, threshold_ns: int) -> None:
+    def __init__(
+        self, handles: signals.Handles, start: process_start.ProcessStart, threshold_ns: int, parent: str = ""
+    ) -> None:
         from opentelemetry.context import get_current
 
         self._handles = handles
@@ -64,9 +69,12 @@ class Startup:
         self._pid = os.getpid()
         self._task_seen = False
         self.recorder = ImportRecorder(threshold_ns, get_current)
-        self.span: Span = handles.tracer.start_span(
-            semconv.SPAN_STARTUP, start_time=start.unix_nano, attributes={semconv.HUB_STARTUP_ORIGIN: start.origin}
-        )
+        self._is_worker = bool(parent)
+        attributes = {semconv.HUB_STARTUP_ORIGIN: start.origin}
+        if parent:
+            attributes[semconv.HUB_STARTUP_PARENT] = parent
+        name = semconv.SPAN_WORKER_STARTUP if parent else semconv.SPAN_STARTUP
+        self.span: Span = handles.tracer.start_span(name, start_time=start.unix_nano, attributes=attributes)
 
     def first_render(self) -> None:
         """The application showed something. Only the first call counts."""
@@ -75,6 +83,8 @@ class Startup:
             if self._rendered or self._done:
                 return
             self._rendered = True
+        if self._is_worker:
+            return
         context = self._context()
         span = self._handles.tracer.start_span(
             semconv.SPAN_FIRST_RENDER, context=context, start_time=self._start.unix_nano
@@ -87,7 +97,7 @@ class Startup:
         context = self._context()
         self._used_when_seen = {}
         first = self._finish(_end("interactive"))
-        if first:
+        if first and not self._is_worker:
             self._handles.event(semconv.EVENT_INTERACTIVE, {}, context)
 
     def seen(self, reason: str) -> None:
@@ -168,11 +178,12 @@ class Startup:
 
     def _emit(self, end: End) -> None:
         tracer, context = self._handles.tracer, self._context()
+        measuring_ns = process_start.interpreter_end_ns(self._start.unix_nano)
         ours = (
-            ("interpreter", self._start.unix_nano, process_start.LOADED_NS),
-            (semconv.OWN_PHASE, process_start.LOADED_NS, self._ready_ns),
+            ("interpreter", self._start.unix_nano, measuring_ns),
+            (semconv.OWN_PHASE, measuring_ns, self._ready_ns),
         )
-        for name, start_ns, end_ns in ours:
+        for name, start_ns, end_ns in () if self._is_worker else ours:
             phase = tracer.start_span(
                 semconv.SPAN_PHASE.format(name=name),
                 context=context,
@@ -192,6 +203,8 @@ class Startup:
             span.set_attribute(semconv.HUB_STARTUP_MAJOR_FAULTS, end.major_faults)
         _renew_resource(span, self._handles)
         span.end(max(end.unix_nano, self._start.unix_nano))
+        if self._is_worker:
+            return
         self._handles.instrument(semconv.METRIC_IMPORT_DURATION).record(self.recorder.outermost_ns / 1e9)
         if end.reason == "exit":
             return  # a program that ran to its end: its whole run time is no start-up time
@@ -288,13 +301,16 @@ def current() -> Startup | None:
     return _current
 
 
-def begin(handles: signals.Handles) -> Startup:
-    """Start the root span, the import recorder, and what ends them. Once a process."""
+def begin(handles: signals.Handles, parent: str = "") -> Startup:
+    """Start the root span, the import recorder, and what ends them. Once a process.
+
+    `parent` is the service.instance.id of the measured process that started this one, '' for an application.
+    """
     global _current
     if _current is not None:
         return _current
     threshold_ms = settings.positive_number(settings.IMPORT_THRESHOLD_MS, settings.DEFAULT_IMPORT_THRESHOLD_MS)
-    started = _current = Startup(handles, process_start.find(), int(threshold_ms * 1e6))
+    started = _current = Startup(handles, process_start.find(), int(threshold_ms * 1e6), parent)
     signals.set_startup_span(started.span)
     atexit.register(started.settle)
     if hasattr(os, "register_at_fork"):
