@@ -295,6 +295,33 @@ def test_what_stands_outside_phases_has_a_prediction_or_a_reason(end: str, predi
     assert (entry.observed, entry.covered) == (pytest.approx(1.1), True)
 
 
+def test_a_told_first_render_changes_no_prediction(new_lake: Any) -> None:
+    """What a phase would save is the same whether or not the application says when it rendered first."""
+    savings = []
+    for told in (False, True):
+        lake = new_lake()
+        for i in range(3):
+            render = [lake.span("hub.startup.first_render", 4_095, at_ms=0)] if told else []
+            load = lake.phase("load", 2_000 + i, at_ms=900)
+            lake.run().trace(lake.startup(4_100, *render, load))
+        (advice,) = checked(lake.write()).recommendations
+        assert "100% lies on the critical path" in advice.predicted.method
+        savings.append((advice.predicted.low, advice.predicted.saving, advice.predicted.high))
+    assert savings[0] == savings[1]
+
+
+@pytest.mark.parametrize(("name", "grew"), [("hub.startup.first_render", False), ("splash", True)])
+def test_self_times_leave_milestones_out(name: str, grew: bool, lake: Any) -> None:
+    """A start's own time is what its parts leave of it; the time to the first render is none of them."""
+    lake.run().trace(lake.startup(100, lake.span(name, 95, at_ms=0), lake.phase("load", 5, at_ms=0)))
+    rows = Engine(connect(lake.write())).rows(
+        "operation_self_times", service="hub", operation="hub.startup", since_ns=0, until_ns=2**62
+    )
+    own = {row["name"]: row["self_s"] for row in rows}
+    assert own["hub.startup"] == pytest.approx(0.0 if grew else 0.095)
+    assert (name in own) == grew
+
+
 def test_a_phase_that_is_a_finding_tells_of_its_query(new_lake: Any) -> None:
     """A query in a slow phase is named once, by the phase; in a phase that is no finding it is named itself."""
     for ms, expected in ((4400, {"slow_phase"}), (200, {"slow_query"})):
