@@ -150,7 +150,9 @@ def test_a_milestone_is_no_part_of_a_start(name: str, takes_it: bool) -> None:
         row("load", "start", 10, 60, name="hub.startup.phase load"),
     ]
     trace = build_trace("0" * 32, rows)
-    own = {span.span_id: (round(span.self_time * 1e9), round(span.exclusive_critical_time * 1e9)) for span in trace.spans}
+    own = {
+        span.span_id: (round(span.self_time * 1e9), round(span.exclusive_critical_time * 1e9)) for span in trace.spans
+    }
     assert own == {
         "start": (5, 5) if takes_it else (40, 40),
         "seen": (95, 95) if takes_it else (0, 0),
