@@ -190,6 +190,17 @@ def vector(ms: float) -> Describe:
     return describe
 
 
+def two_indexes(slow_ms: float) -> Describe:
+    """One name for an index of 20,000 vectors that is searched exactly and one of 500 that is a graph."""
+
+    def describe(lake: Any, run: Any, chance: random.Random) -> None:
+        for _ in range(10):
+            run.trace(lake.span("task slow", slow_ms + 5, lake.search("usearch", slow_ms, size=20_000)))
+            run.trace(lake.span("task fast", 2, lake.search("usearch", 0.4, size=500, index_type="hnsw")))
+
+    return describe
+
+
 def start(ms: float, phase_ms: float, import_ms: float, used: bool = False) -> Describe:
     def describe(lake: Any, run: Any, chance: random.Random) -> None:
         tree = lake.module_import(
@@ -289,6 +300,7 @@ CASES: list[tuple[str, Describe, Describe]] = [
     ("slow_phase", start_upsert(2_000, 3_100, "interactive"), start_upsert(2_000, 2_900, "interactive")),
     ("slow_phase", start_upsert(2_000, 3_100, "interactive"), first_render(3_100)),
     ("slow_vector_search", vector(60), vector(45)),
+    ("slow_vector_search", two_indexes(60), two_indexes(45)),
     ("slow_phase", start(4000, 1500, 0), start(2900, 1500, 0)),
     ("slow_imports", start(1500, 900, 800), start(1500, 900, 90)),
     ("slow_imports", start(1500, 900, 800), start(1500, 900, 800, used=True)),
@@ -479,6 +491,64 @@ def test_only_what_listed_the_items_is_named_as_their_source(
     (finding,) = checked(lake.write()).bottlenecks
     assert ("once an item" in finding.sentence) == named
     assert bool(finding.facts["source_query"]) == named
+
+
+def test_two_indexes_of_one_name_are_two(lake: Any) -> None:
+    """The figures of a slow exact search are its own; a fast graph of the same name is fine."""
+    for _ in range(3):
+        two_indexes(214)(lake, lake.run(), random.Random(1))
+    made = checked(lake.write())
+    (finding,) = made.bottlenecks
+    assert "usearch, flat, among 20,000 vectors takes 214 ms, p95 214 ms" in finding.sentence
+    (advice,) = made.recommendations
+    assert (advice.predicted.now, advice.predicted.then) == (pytest.approx(0.214), pytest.approx(0.05))
+    assert "approximate index (HNSW or IVF)" in advice.change
+    assert any("usearch (hnsw, 500 vectors)" in fine.what for fine in made.checked_and_fine)
+
+
+def test_a_search_made_approximate_is_observed(lake: Any) -> None:
+    """The index has another type after the advice was followed: its searches tell what was saved."""
+    two_indexes(214)(lake, lake.run("1"), random.Random(1))
+    checked(lake.write())
+    run = lake.run("2")
+    run.trace(lake.span("task slow", 20, lake.search("usearch", 10, size=20_000, index_type="hnsw")))
+    run.trace(lake.span("task fast", 2, lake.search("usearch", 0.4, size=500, index_type="hnsw")))
+    (entry,) = checked(lake.write()).ledger.entries
+    assert entry.observed == pytest.approx(0.204)
+
+
+@pytest.mark.parametrize(
+    ("index_type", "advised", "not_advised"),
+    [
+        ("flat", "HNSW or IVF", "ef"),
+        ("hnsw", "lower ef", "approximate"),
+        ("ivf_pq", "nprobe", "approximate"),
+        ("", "fewer candidates", "ef,"),
+    ],
+)
+def test_advice_fits_the_type_of_the_index(index_type: str, advised: str, not_advised: str, lake: Any) -> None:
+    """What makes a graph cheaper makes no exact search cheaper, and the other way round."""
+    for _ in range(3):
+        lake.run().trace(lake.span("task find", 225, lake.search("v", 220, size=20_000, index_type=index_type)))
+    (advice,) = checked(lake.write()).recommendations
+    assert advised in advice.change
+    assert not_advised not in advice.change
+
+
+@pytest.mark.parametrize(("batch", "severity"), [(12, "low"), (3, "medium"), (1, "high")])
+def test_a_batch_is_judged_by_call_and_by_vector(batch: int, severity: str, lake: Any) -> None:
+    """A call that is slow by the number of its vectors alone is named as such, and is a small matter."""
+    for _ in range(3):
+        one = lake.search("v", 216, size=20_000)
+        if batch > 1:
+            one.attributes["db.operation.batch.size"] = batch
+        lake.run().trace(lake.span("task find", 225, one))
+    made = checked(lake.write())
+    (finding,) = made.bottlenecks
+    assert finding.severity == severity
+    assert (f"for {batch} vectors at once: {216 / batch:.3g} ms a vector" in finding.sentence) == (batch > 1)
+    assert ("a vector, which meets the target;" in finding.sentence) == (batch == 12)
+    assert ("Or search fewer than" in made.recommendations[0].change) == (batch > 1)
 
 
 def test_a_loop_costs_no_more_than_its_operation(lake: Any) -> None:
