@@ -120,10 +120,6 @@ def subject(operation: str) -> str:
 # What detectors hold a figure against, besides the rules' targets. Each with its reason, in one place.
 N_PLUS_ONE_QUERIES: Final = 5  # fewer are seldom worth the change
 N_PLUS_ONE_NS: Final = 50_000_000  # half the plan's 100 ms for a response
-# What recording one span may take: 3,000 inserts of 1 µs each took 78 to 90 µs of CPU and 126 µs at least of wall time
-# an insert under `hubscope run` on two busy cores. The upper figure, for it must not fail what is measured.
-SPAN_COST_S: Final = 130e-6
-MEASURING_SHARE: Final = 0.3  # from this share of an operation on the measuring may be what is slow
 SLOW_QUERY_SHARE: Final = 0.5  # of an operation that misses the response target
 SLOW_QUERY_FLOOR_S: Final = 0.020  # a faster one is slow by being frequent, which is another finding
 IMPORT_FLOOR_S: Final = 0.1  # a tenth of the plan's 1 s for a warm start

@@ -14,7 +14,6 @@ from typing import Final
 from hubscope.analytics.findings import (
     N_PLUS_ONE_NS,
     N_PLUS_ONE_QUERIES,
-    SPAN_COST_S,
     Outcome,
     counted,
     duration,
@@ -35,8 +34,7 @@ NAME: Final = "n_plus_one"
 
 def rows(scope: Scope) -> list[Row]:
     """Every loop, of the operations, parents and shapes whose typical loop takes 50 ms."""
-    cost_ns = round(SPAN_COST_S * 1e9)
-    every = scope.rows("n_plus_one", min_ns=N_PLUS_ONE_NS, min_count=N_PLUS_ONE_QUERIES, span_cost_ns=cost_ns)
+    every = scope.rows("n_plus_one", min_ns=N_PLUS_ONE_NS, min_count=N_PLUS_ONE_QUERIES)
     return [
         row
         for group in grouped(every, "operation", "parent", "shape").values()

@@ -8,7 +8,7 @@
 -- in which one shape occurs often enough are looked at closely: the rest of the table is read once.
 -- In a row are queries of which at most a tenth start while another of the shape runs (by more than a tenth of their
 -- own time: clocks are that far apart). A loop's time is the union of its queries, cut to the operation. Where the
--- measuring (n times $span_cost_ns) may be 30 % of what passed meanwhile, long ones are the measuring's stumbles too,
+-- measuring (n times span_cost_ns()) may be 30 % of what passed meanwhile, long ones are the measuring's stumbles too,
 -- and the loop is its median query n times; `measuring_s` says how much that may be.
 -- Writes are a loop only where each item has a commit of its own: half as many COMMITs or more, whose time is the
 -- loop's too; or no transaction is known of in the database at all, each write takes 0.1 ms (a commit to a file; within
@@ -148,12 +148,12 @@ loops AS (
         islands.*,
         coalesce(commits.n, 0) AS commits,
         CASE
-            WHEN (islands.n + coalesce(commits.n, 0)) * $span_cost_ns * 10 >= 3 * (islands.end_ns - islands.start_ns)
+            WHEN (islands.n + coalesce(commits.n, 0)) * span_cost_ns() * 10 >= 3 * (islands.end_ns - islands.start_ns)
             THEN least(islands.alone_ns, islands.n * islands.query_ns) ELSE islands.alone_ns
         END + coalesce(commits.sum_ns, 0) AS sum_ns,
         CASE
-            WHEN (islands.n + coalesce(commits.n, 0)) * $span_cost_ns * 10 >= 3 * (islands.end_ns - islands.start_ns)
-            THEN (islands.n + coalesce(commits.n, 0)) * $span_cost_ns ELSE 0
+            WHEN (islands.n + coalesce(commits.n, 0)) * span_cost_ns() * 10 >= 3 * (islands.end_ns - islands.start_ns)
+            THEN (islands.n + coalesce(commits.n, 0)) * span_cost_ns() ELSE 0
         END AS measuring_ns
     FROM islands
     LEFT JOIN commits
