@@ -189,7 +189,7 @@ DB_RESPONSE_STATUS_CODE = _attribute(
     "db.response.status_code", "string", "The database's own error code.", stability="stable"
 )
 DB_OPERATION_BATCH_SIZE = _attribute(
-    "db.operation.batch.size", "int", "Items in one batched write.", stability="stable"
+    "db.operation.batch.size", "int", "Items in one batched write, vectors in one batched search.", stability="stable"
 )
 ERROR_TYPE = _attribute("error.type", "string", "The exception's class.", stability="stable")
 
@@ -348,6 +348,7 @@ SPAN_VECTOR_SEARCH = _span(
     HUB_VECTOR_INDEX_TYPE,
     HUB_VECTOR_SIZE,
     HUB_VECTOR_FILTERED,
+    DB_OPERATION_BATCH_SIZE,
 )
 SPAN_VECTOR_UPSERT = _span(
     "upsert {index}",

@@ -141,6 +141,25 @@ def test_problems_are_named() -> None:
     assert sum(s.end_unix_nano - s.start_unix_nano for s in trace.critical_path) == 100
 
 
+@pytest.mark.parametrize(("name", "takes_it"), [("hub.startup.first_render", False), ("first_render", True)])
+def test_a_milestone_is_no_part_of_a_start(name: str, takes_it: bool) -> None:
+    """The time to the first render covers a start's phases and takes none from them; any other span there would."""
+    rows = [
+        row("start", "", 0, 100, name="hub.startup"),
+        row("seen", "start", 0, 95, name=name),
+        row("load", "start", 10, 60, name="hub.startup.phase load"),
+    ]
+    trace = build_trace("0" * 32, rows)
+    own = {
+        span.span_id: (round(span.self_time * 1e9), round(span.exclusive_critical_time * 1e9)) for span in trace.spans
+    }
+    assert own == {
+        "start": (5, 5) if takes_it else (40, 40),
+        "seen": (95, 95) if takes_it else (0, 0),
+        "load": (60, 0) if takes_it else (60, 60),
+    }
+
+
 def test_a_circle_of_parents_ends() -> None:
     """Spans that are each other's parents are shown and named, and nothing runs for ever."""
     trace = build_trace("0" * 32, [row("a", "b", 0, 10), row("b", "a", 0, 10)])

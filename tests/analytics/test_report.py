@@ -73,7 +73,65 @@ def loop(body: int, times: int, ms: float) -> Describe:
     def describe(lake: Any, run: Any, chance: random.Random) -> None:
         texts = [f"SELECT c{i} FROM t{i} WHERE id = ?" for i in range(body)]
         items = [lake.query(text, ms if i == 0 else 0.1, f"t{i}") for _ in range(times) for i, text in enumerate(texts)]
-        run.trace(lake.span("task ask", 2000, lake.query("SELECT id FROM lists", 2, "lists"), *items))
+        run.trace(lake.span("task ask", 2000, lake.query("SELECT id FROM lists", 2, "lists", rows=times), *items))
+
+    return describe
+
+
+def side_by_side(queries: int, ms: float, step_ms: float) -> Describe:
+    """Queries of which one starts every `step_ms`, whether or not the one before has ended."""
+
+    def describe(lake: Any, run: Any, chance: random.Random) -> None:
+        ask = "SELECT * FROM items WHERE id = ?"
+        items = [lake.query(ask, ms, "items", at_ms=1 + i * step_ms) for i in range(queries)]
+        run.trace(lake.span("task ask", queries * step_ms + ms + 2, *items))
+
+    return describe
+
+
+def insert(lake: Any, ms: float) -> Any:
+    return lake.query("INSERT INTO m VALUES(?)", ms, "m", rows=None)
+
+
+def transaction(lake: Any, text: str, ms: float) -> Any:
+    return lake.query(text, ms, "", rows=None)
+
+
+def writes(items: int, ms: float, commit_ms: float, every: int) -> Describe:
+    """Items written one by one, and a COMMIT after each `every` of them."""
+
+    def describe(lake: Any, run: Any, chance: random.Random) -> None:
+        spans = []
+        for i in range(1, items + 1):
+            spans.append(insert(lake, ms))
+            if i % every == 0:
+                spans.append(transaction(lake, "COMMIT", commit_ms))
+        run.trace(lake.span("task keep", sum(s.ms for s in spans) + 1, *spans))
+
+    return describe
+
+
+def writes_without_commit(items: int, ms: float, elsewhere: str = "") -> Describe:
+    """Items written one by one in an operation without a COMMIT; the run may have a transaction elsewhere."""
+
+    def describe(lake: Any, run: Any, chance: random.Random) -> None:
+        run.trace(lake.span("task keep", items * ms + 1, *(insert(lake, ms) for _ in range(items))))
+        if elsewhere:
+            run.trace(lake.span("task end", 20, transaction(lake, elsewhere, 1)))
+
+    return describe
+
+
+def many_short(queries: int, ms: float, gap_ms: float, stumble_ms: float = 0.0) -> Describe:
+    """Queries with a gap after each, as recording leaves it; every hundredth stumbles."""
+
+    def describe(lake: Any, run: Any, chance: random.Random) -> None:
+        spans, at_ms = [], 0.0
+        for i in range(queries):
+            took_ms = stumble_ms if stumble_ms and i % 100 == 99 else ms
+            spans.append(lake.query("SELECT * FROM items WHERE id = ?", took_ms, "items", at_ms=at_ms))
+            at_ms += took_ms + gap_ms
+        run.trace(lake.span("task ask", at_ms, *spans))
 
     return describe
 
@@ -128,6 +186,17 @@ def first_render(ms: float) -> Describe:
 def vector(ms: float) -> Describe:
     def describe(lake: Any, run: Any, chance: random.Random) -> None:
         run.trace(lake.span("task find", ms + 5, lake.search("notes", ms, size=50_000)))
+
+    return describe
+
+
+def two_indexes(slow_ms: float) -> Describe:
+    """One name for an index of 20,000 vectors that is searched exactly and one of 500 that is a graph."""
+
+    def describe(lake: Any, run: Any, chance: random.Random) -> None:
+        for _ in range(10):
+            run.trace(lake.span("task slow", slow_ms + 5, lake.search("usearch", slow_ms, size=20_000)))
+            run.trace(lake.span("task fast", 2, lake.search("usearch", 0.4, size=500, index_type="hnsw")))
 
     return describe
 
@@ -213,6 +282,17 @@ CASES: list[tuple[str, Describe, Describe]] = [
     ("n_plus_one", loop(4, 20, 4), loop(5, 20, 4)),
     ("n_plus_one", loop(2, 5, 11), loop(5, 1, 19)),
     ("n_plus_one", mixed_loops(1.4, 1.7, 1.7), mixed_loops(1.55, 1.55, 4)),
+    # Queries that run side by side are not in a row.
+    ("n_plus_one", side_by_side(12, 9, 9.1), side_by_side(12, 40, 3)),
+    ("n_plus_one", side_by_side(12, 9, 8.5), side_by_side(12, 9, 7)),
+    # Each item with its own COMMIT, whose time counts, or all in one; autocommit, or a transaction that ends elsewhere.
+    ("n_plus_one", writes(30, 0.2, 3, every=1), writes(30, 3, 3, every=30)),
+    ("n_plus_one", writes(30, 0.2, 3, every=2), writes(30, 3, 3, every=3)),
+    ("n_plus_one", writes_without_commit(40, 3), writes_without_commit(40, 3, "COMMIT")),
+    ("n_plus_one", writes_without_commit(40, 3), writes_without_commit(40, 3, "BEGIN IMMEDIATE")),
+    ("n_plus_one", writes_without_commit(600, 0.12), writes_without_commit(1_200, 0.05)),
+    # Recording stumbles; the loop's typical queries do not take 50 ms.
+    ("n_plus_one", many_short(600, 0.1, 0.1), many_short(600, 0.01, 0.1, stumble_ms=19)),
     ("slow_query", one_query(120, 150), one_query(90, 95)),
     ("slow_query", one_query(80, 150), one_query(40, 150)),
     ("slow_query", start_query(4400), start_query(90)),
@@ -220,6 +300,7 @@ CASES: list[tuple[str, Describe, Describe]] = [
     ("slow_phase", start_upsert(2_000, 3_100, "interactive"), start_upsert(2_000, 2_900, "interactive")),
     ("slow_phase", start_upsert(2_000, 3_100, "interactive"), first_render(3_100)),
     ("slow_vector_search", vector(60), vector(45)),
+    ("slow_vector_search", two_indexes(60), two_indexes(45)),
     ("slow_phase", start(4000, 1500, 0), start(2900, 1500, 0)),
     ("slow_imports", start(1500, 900, 800), start(1500, 900, 90)),
     ("slow_imports", start(1500, 900, 800), start(1500, 900, 800, used=True)),
@@ -295,6 +376,33 @@ def test_what_stands_outside_phases_has_a_prediction_or_a_reason(end: str, predi
     assert (entry.observed, entry.covered) == (pytest.approx(1.1), True)
 
 
+def test_a_told_first_render_changes_no_prediction(new_lake: Any) -> None:
+    """What a phase would save is the same whether or not the application says when it rendered first."""
+    savings = []
+    for told in (False, True):
+        lake = new_lake()
+        for i in range(3):
+            render = [lake.span("hub.startup.first_render", 4_095, at_ms=0)] if told else []
+            load = lake.phase("load", 2_000 + i, at_ms=900)
+            lake.run().trace(lake.startup(4_100, *render, load))
+        (advice,) = checked(lake.write()).recommendations
+        assert "100% lies on the critical path" in advice.predicted.method
+        savings.append((advice.predicted.low, advice.predicted.saving, advice.predicted.high))
+    assert savings[0] == savings[1]
+
+
+@pytest.mark.parametrize(("name", "grew"), [("hub.startup.first_render", False), ("splash", True)])
+def test_self_times_leave_milestones_out(name: str, grew: bool, lake: Any) -> None:
+    """A start's own time is what its parts leave of it; the time to the first render is none of them."""
+    lake.run().trace(lake.startup(100, lake.span(name, 95, at_ms=0), lake.phase("load", 5, at_ms=0)))
+    rows = Engine(connect(lake.write())).rows(
+        "operation_self_times", service="hub", operation="hub.startup", since_ns=0, until_ns=2**62
+    )
+    own = {row["name"]: row["self_s"] for row in rows}
+    assert own["hub.startup"] == pytest.approx(0.0 if grew else 0.095)
+    assert (name in own) == grew
+
+
 def test_a_phase_that_is_a_finding_tells_of_its_query(new_lake: Any) -> None:
     """A query in a slow phase is named once, by the phase; in a phase that is no finding it is named itself."""
     for ms, expected in ((4400, {"slow_phase"}), (200, {"slow_query"})):
@@ -330,17 +438,163 @@ def test_a_loop_names_what_listed_its_items(lake: Any) -> None:
     assert finding.facts["queries_each"] == 20
 
 
-def test_repeated_writes_are_told_to_use_one_transaction(lake: Any) -> None:
-    """Rows written one by one are not advised to be fetched in one query, and no saving is made up for them."""
+@pytest.mark.parametrize(
+    ("describe", "parts", "reason"),
+    [
+        (writes(40, 0.2, 3, every=1), ("40 times in a row, 128 ms", "with its 40 COMMITs"), "one COMMIT of all items"),
+        (writes_without_commit(40, 3), ("40 times in a row, 120 ms", "each in a transaction of its own"), "its own"),
+    ],
+)
+def test_repeated_writes_are_told_to_use_one_transaction(
+    describe: Describe, parts: tuple[str, ...], reason: str, lake: Any
+) -> None:
+    """Rows committed one by one are not advised to be fetched in one query, and no saving is made up for them."""
     for _ in range(3):
-        items = [lake.query("INSERT INTO m VALUES(?)", 3, "m", rows=None) for _ in range(40)]
-        lake.run().trace(lake.span("task keep", 130, *items))
+        describe(lake, lake.run(), random.Random(1))
     made = checked(lake.write())
     (finding,) = made.bottlenecks
-    assert "one transaction" in finding.sentence
-    assert "fetch" not in finding.sentence
+    for part in (*parts, "write all items in one transaction."):
+        assert part in finding.sentence
+    for part in ("fetch", "executemany", "once an item"):
+        assert part not in finding.sentence
     assert not made.recommendations
-    assert any("one transaction instead" in n.what for n in made.could_not_judge)
+    assert any("one transaction instead" in n.what and reason in n.because for n in made.could_not_judge)
+
+
+def test_many_rows_a_statement_are_advised_where_each_is_a_way_there_and_back(lake: Any) -> None:
+    """Over a connection fewer statements save time as fewer commits do; within the process they hardly would."""
+    for _ in range(3):
+        spans = [s for _ in range(40) for s in (insert(lake, 1), transaction(lake, "COMMIT", 2))]
+        for one in spans:
+            one.attributes["db.system.name"] = "postgresql"
+        lake.run().trace(lake.span("task keep", 130, *spans))
+    (finding,) = checked(lake.write()).bottlenecks
+    assert "executemany" in finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("before", "rows", "named"),
+    [
+        ("SELECT id FROM lists", 20, True),
+        ("SELECT id FROM lists", None, True),
+        ("SELECT count(*) FROM lists", 1, False),
+        ("CREATE TABLE IF NOT EXISTS lists(id)", None, False),
+    ],
+)
+def test_only_what_listed_the_items_is_named_as_their_source(
+    before: str, rows: int | None, named: bool, lake: Any
+) -> None:
+    """A loop comes `after` a SELECT that returned about as many rows; no other statement lists anything."""
+    for _ in range(3):
+        items = [lake.query("SELECT * FROM items WHERE id = ?", 5, "items") for _ in range(20)]
+        lake.run().trace(lake.span("task ask", 120, lake.query(before, 2, "lists", rows=rows), *items))
+    (finding,) = checked(lake.write()).bottlenecks
+    assert ("once an item" in finding.sentence) == named
+    assert bool(finding.facts["source_query"]) == named
+
+
+def test_two_indexes_of_one_name_are_two(lake: Any) -> None:
+    """The figures of a slow exact search are its own; a fast graph of the same name is fine."""
+    for _ in range(3):
+        two_indexes(214)(lake, lake.run(), random.Random(1))
+    made = checked(lake.write())
+    (finding,) = made.bottlenecks
+    assert "usearch, flat, among 20,000 vectors takes 214 ms, p95 214 ms" in finding.sentence
+    (advice,) = made.recommendations
+    assert (advice.predicted.now, advice.predicted.then) == (pytest.approx(0.214), pytest.approx(0.05))
+    assert "approximate index (HNSW or IVF)" in advice.change
+    assert any("usearch (hnsw, 500 vectors)" in fine.what for fine in made.checked_and_fine)
+
+
+def test_a_search_made_approximate_is_observed(lake: Any) -> None:
+    """The index has another type after the advice was followed: its searches tell what was saved."""
+    two_indexes(214)(lake, lake.run("1"), random.Random(1))
+    checked(lake.write())
+    run = lake.run("2")
+    run.trace(lake.span("task slow", 20, lake.search("usearch", 10, size=20_000, index_type="hnsw")))
+    run.trace(lake.span("task fast", 2, lake.search("usearch", 0.4, size=500, index_type="hnsw")))
+    (entry,) = checked(lake.write()).ledger.entries
+    assert entry.observed == pytest.approx(0.204)
+
+
+@pytest.mark.parametrize(
+    ("index_type", "advised", "not_advised"),
+    [
+        ("flat", "HNSW or IVF", "ef"),
+        ("hnsw", "lower ef", "approximate"),
+        ("ivf_pq", "nprobe", "approximate"),
+        ("", "fewer candidates", "ef,"),
+    ],
+)
+def test_advice_fits_the_type_of_the_index(index_type: str, advised: str, not_advised: str, lake: Any) -> None:
+    """What makes a graph cheaper makes no exact search cheaper, and the other way round."""
+    for _ in range(3):
+        lake.run().trace(lake.span("task find", 225, lake.search("v", 220, size=20_000, index_type=index_type)))
+    (advice,) = checked(lake.write()).recommendations
+    assert advised in advice.change
+    assert not_advised not in advice.change
+
+
+@pytest.mark.parametrize(("batch", "severity"), [(12, "low"), (3, "medium"), (1, "high")])
+def test_a_batch_is_judged_by_call_and_by_vector(batch: int, severity: str, lake: Any) -> None:
+    """A call that is slow by the number of its vectors alone is named as such, and is a small matter."""
+    for _ in range(3):
+        one = lake.search("v", 216, size=20_000)
+        if batch > 1:
+            one.attributes["db.operation.batch.size"] = batch
+        lake.run().trace(lake.span("task find", 225, one))
+    made = checked(lake.write())
+    (finding,) = made.bottlenecks
+    assert finding.severity == severity
+    assert (f"for {batch} vectors at once: {216 / batch:.3g} ms a vector" in finding.sentence) == (batch > 1)
+    assert ("a vector, which meets the target;" in finding.sentence) == (batch == 12)
+    assert ("Or search fewer than" in made.recommendations[0].change) == (batch > 1)
+
+
+def test_a_loop_costs_no_more_than_its_operation(lake: Any) -> None:
+    """What overlaps counts once, and what ran after the operation ended is none of its time."""
+    for _ in range(3):
+        side_by_side(20, 9, 8.5)(lake, (run := lake.run()), random.Random(1))
+        items = [lake.query("SELECT * FROM items WHERE id = ?", 9, "items") for _ in range(20)]
+        run.trace(lake.span("task ask", 100, *items), gap_ms=100)
+    (finding,) = checked(lake.write()).bottlenecks
+    assert finding.facts["seconds"] == pytest.approx(3 * (0.1 + 19 * 0.0085 + 0.009))
+
+
+def test_no_finding_costs_more_than_was_observed(lake: Any) -> None:
+    """Operations that run side by side lose no more time than passed meanwhile."""
+    run = lake.run()
+    for _ in range(4):
+        start_ns = run.now_ns
+        n_plus_one(300, 10)(lake, run, random.Random(1))
+        run.now_ns = start_ns + 1_000_000
+    (finding,) = checked(lake.write()).bottlenecks
+    assert finding.facts["seconds"] == pytest.approx(12)
+    assert finding.impact.observed_seconds == finding.impact.observed_for_seconds == pytest.approx(3.023)
+
+
+@pytest.mark.parametrize(("describe", "said"), [(many_short(600, 0.1, 0.1), True), (n_plus_one(30, 4), False)])
+def test_a_loop_says_what_recording_it_takes(describe: Describe, said: bool, lake: Any) -> None:
+    """A finding whose spans cost 30 % or more of its time to record says how much that may be."""
+    for _ in range(3):
+        describe(lake, lake.run(), random.Random(1))
+    (finding,) = checked(lake.write()).bottlenecks
+    assert ("Recording its spans takes up to 78 ms more" in finding.sentence) == said
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_sentence_has_a_subject_where_the_root_never_came(ended: bool, lake: Any) -> None:
+    """A program that is killed within its task sends the queries and not the task."""
+    for _ in range(3):
+        n_plus_one(30, 4)(lake, lake.run(), random.Random(1))
+    if not ended:
+        rows = lake.rows["otel_traces"]
+        rows[:] = [row for row in rows if row["SpanName"] not in ("task ask", "recall")]
+    made = checked(lake.write())
+    (finding,) = made.bottlenecks
+    subject = "task ask" if ended else "An operation whose root span never came"
+    assert finding.sentence.startswith(f"{subject} runs 'SELECT items")
+    assert not any("()" in note.what for note in made.could_not_judge)
 
 
 @pytest.mark.parametrize("at", ["callee", "edge"])

@@ -42,6 +42,18 @@ def test_searches_and_writes(measured, recorded):
     assert first["db.system.name"] == "usearch"
 
 
+def test_a_search_for_several_vectors_says_how_many(measured, recorded):
+    """A call is told apart by the number of vectors it searches for; one is not said, as OpenTelemetry has it."""
+    index = _index()
+    index.add(np.arange(20), np.random.default_rng(1).random((20, 8), dtype=np.float32))
+    for shape in ((8,), (1, 8), (12, 8)):
+        index.search(np.ones(shape, dtype=np.float32), 3)
+    with hub.vector_search("memories"):
+        index.search(np.ones((5, 8), dtype=np.float32), 3)
+    searched = [span.attributes.get("db.operation.batch.size") for span in recorded.spans if span.name[:7] == "search "]
+    assert searched == [None, None, 12, 5]
+
+
 def test_a_block_by_hand_is_completed_not_doubled(measured, recorded):
     """Inside `hub.vector_search` the library makes no second span: it fills in what was not said."""
     index = _index()

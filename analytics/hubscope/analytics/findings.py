@@ -112,6 +112,11 @@ def kpi_limit(scope: Scope, name: str, otherwise: float) -> float:
     return otherwise
 
 
+def subject(operation: str) -> str:
+    """What a sentence calls an operation whose root span never came, because its process was killed, say."""
+    return operation or "An operation whose root span never came"
+
+
 # What detectors hold a figure against, besides the rules' targets. Each with its reason, in one place.
 N_PLUS_ONE_QUERIES: Final = 5  # fewer are seldom worth the change
 N_PLUS_ONE_NS: Final = 50_000_000  # half the plan's 100 ms for a response

@@ -15,8 +15,9 @@ from typing import Any, Final
 import numpy as np
 
 from hubscope.analytics import cumulative, statistics
+from hubscope.analytics.connect import SPAN_COST_BUSY_NS
 from hubscope.analytics.engine import source
-from hubscope.analytics.findings import duration
+from hubscope.analytics.findings import duration, size
 from hubscope.analytics.model import Kpi, RunValue
 from hubscope.analytics.scope import Row, Scope, rfc3339
 from hubscope.processors.rules import Feed
@@ -64,6 +65,8 @@ def evaluate(scope: Scope, rule: Rule) -> Kpi | None:
     if rule.is_missed_by_own_set_up(value, own_s):
         without = duration(max(value - own_s, 0.0))
         status, reason = "unknown", f"{duration(own_s)} of it are hubscope's own set-up; without it about {without}"
+    if status == "fail":
+        status, reason = _despite_recording(scope, rule, value, reason)
     return Kpi(
         name=rule.name,
         unit=rule.unit,
@@ -92,6 +95,34 @@ def _own_set_up_s(scope: Scope, rule: Rule, runs: set[str]) -> float:
     phases = scope.rows("startup_phases")
     own = [float(row["sum_s"]) for row in phases if row["phase"] == OWN_PHASE and row["run"] in runs]
     return float(np.median(own)) if own else 0.0
+
+
+def _despite_recording(scope: Scope, rule: Rule, value: float, reason: str) -> tuple[str, str]:
+    """Status and reason of a target that is missed: unknown where recording the operations' spans may be all of it."""
+    without = _less_recording(scope, rule)
+    if without is None or math.isclose(without, value, rel_tol=0.01):
+        return "fail", reason
+    cost = f"up to {duration(SPAN_COST_BUSY_NS / 1e9)} each; without it it might be {size(without, rule.unit)}"
+    if rule.judge(without) != "fail":
+        return "unknown", f"recording these operations' many spans may be what took so long, {cost}"
+    return "fail", f"{reason}; recording their many spans took part of it, {cost}"
+
+
+def _less_recording(scope: Scope, rule: Rule) -> float | None:
+    """The KPI where each operation took less by what recording its spans may have taken, if that is 30 % of it or more.
+
+    None where no time of spans feeds it. An estimate of how little it may be, not of what it is.
+    """
+    if rule.aggregate not in (*_QUANTILES, "mean", "max", "apdex"):
+        return None
+    for feed in rule.feeds:
+        if feed.metric or feed.value != "duration":
+            return None
+        found = _of_spans(scope, rule, feed, "kpi_spans_less_recording")
+        if found:
+            values = [measured.value for measured in found.values()]
+            return _typical(rule, values, sum(measured.samples for measured in found.values()))[0]
+    return None
 
 
 def unfed(rule: Rule) -> Kpi:
@@ -182,7 +213,7 @@ def _conditions(feed: Feed, attributes: str) -> tuple[str, dict[str, Any]]:
 
 
 def _run_query(scope: Scope, name: str, feed: Feed, **values: Any) -> list[Row]:
-    attributes = "SpanAttributes" if name == "kpi_spans" else "Attributes"
+    attributes = "SpanAttributes" if name.startswith("kpi_spans") else "Attributes"
     data = scope.data
     if "metric" in values:
         sent = data.rows("metric_names", service=scope.service)
@@ -197,9 +228,9 @@ def _run_query(scope: Scope, name: str, feed: Feed, **values: Any) -> list[Row]:
     return [row for row in rows if row["run"] in ids]
 
 
-def _of_spans(scope: Scope, rule: Rule, feed: Feed) -> dict[str, Measured]:
+def _of_spans(scope: Scope, rule: Rule, feed: Feed, query: str = "kpi_spans") -> dict[str, Measured]:
     # An Apdex is counted against its threshold; everything else ignores it.
-    rows = _run_query(scope, "kpi_spans", feed, value=feed.value, threshold=rule.apdex_threshold_s)
+    rows = _run_query(scope, query, feed, value=feed.value, threshold=rule.apdex_threshold_s)
     ratings = _ratings(scope, rule) if rule.aggregate == "apdex" else {}
     found: dict[str, Measured] = {}
     for row in rows:

@@ -19,7 +19,8 @@ is defined also where the thing it is about has vanished.
     startup.package_import_time  packages                   import time of these packages within the start; 0 where the
                                                             start was seen and none of them was imported (or each
                                                             below the recording threshold)
-    vector.search_duration     index                        median
+    vector.search_duration     system, index, index_type,   median call; where a run has no search of that type, that of
+                               vectors                      the types it has, for an index may be made another
     plugin.time_per_call       plugin, hook                 mean
     cache.load_time_per_lookup cache                        time in loads over look-ups
     cache.hit_rate             cache
@@ -106,7 +107,31 @@ def import_totals(scope: Scope) -> list[Series]:
 
 
 def vector_searches(scope: Scope) -> list[Series]:
-    return _by(scope.rows("vector_searches"), "vector.search_duration", {"index": "index_name"}, "median_s")
+    rows = [{**row, **vector_dimensions(row)} for row in scope.rows("vector_searches")]
+    keys = {name: name for name in ("system", "index", "index_type", "vectors")}
+    return _by(rows, "vector.search_duration", keys, "median_s")
+
+
+def vector_dimensions(row: Row) -> dict[str, str]:
+    """What tells an index from others, of a row of `vector_searches`. `vectors`: `10,000 to 99,999 vectors`, or ''."""
+    low = row["size_from"]
+    return {
+        "system": row["system"],
+        "index": row["index_name"],
+        "index_type": row["index_type"],
+        "vectors": f"{low:,.0f} to {low * 10 - 1:,.0f} vectors" if low else "",
+    }
+
+
+def vector_search_duration(scope: Scope, dimensions: Mapping[str, str]) -> dict[str, float]:
+    """See the top of this file. Dimensions left out (older predictions have `index` alone) are not looked at."""
+    by_run: dict[str, list[tuple[bool, int, float]]] = defaultdict(list)
+    for row in scope.rows("vector_searches"):
+        has = vector_dimensions(row)
+        if all(has[name] == value for name, value in dimensions.items() if name != "index_type"):
+            same = has["index_type"] == dimensions.get("index_type", has["index_type"])
+            by_run[row["run"]].append((same, row["n"], float(row["median_s"])))
+    return {run: max(rows)[2] for run, rows in by_run.items()}  # of several the one searched most often
 
 
 def plugin_times(scope: Scope) -> list[Series]:
@@ -225,7 +250,6 @@ _LISTED: Final = {
     "startup.duration": startup_durations,
     "startup.phase_duration": phase_durations,
     "startup.import_total": import_totals,
-    "vector.search_duration": vector_searches,
     "plugin.time_per_call": plugin_times,
     "cache.hit_rate": cache_hit_rates,
     "cache.load_time_per_lookup": cache_load_times,
@@ -234,6 +258,7 @@ _ASKED: Final = {
     "query.time_per_operation": query_time_per_operation,
     "startup.package_import_time": package_import_time,
     "startup.part_duration": startup_part_time,
+    "vector.search_duration": vector_search_duration,
 }
 
 

@@ -144,8 +144,11 @@ class Scope:
         return self.data.rules
 
     def spent(self, seconds: float) -> Spent:
-        """`seconds` (not below 0) beside the time over which the group was observed."""
-        return Spent(max(seconds, 0.0), self.observed_s)
+        """`seconds` beside the time over which the group was observed: not below 0, and not above that time.
+
+        Operations that run side by side may take more than passed meanwhile; no more than that was lost.
+        """
+        return Spent(min(max(seconds, 0.0), self.observed_s), self.observed_s)
 
 
 def rfc3339(ns: int) -> str:

@@ -6,12 +6,17 @@ import dataclasses
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from hubscope.analytics.critical_path import Node, critical_path, outside_its_client, self_time_ns
 from hubscope.analytics.engine import Engine
 from hubscope.analytics.model import Segment, SpanEvent, SpanLink, SpanStatus, Trace, TraceSpan
 from hubscope.errors import ConfigError, LakeError
+from hubscope.semconv import SPAN_FIRST_RENDER
+
+# Spans that mark a moment by the time from process creation to it. They cover whatever ran before that moment and are
+# no part of it: as siblings of the phases they would take a whole start's critical path and leave none to the phases.
+MILESTONES: Final = frozenset({SPAN_FIRST_RENDER})
 
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -38,6 +43,7 @@ def build_trace(trace_id: str, rows: Sequence[dict[str, Any]]) -> Trace:
 
     Spans in tree order: a parent, then its children by their start. Duplicates, missing parents, cycles, several
     roots, negative durations and clock skew are named in `problems`, and the trace is then not `complete`.
+    A milestone (see MILESTONES) below another span is listed, with no time of its own and none on the critical path.
     """
     problems: list[str] = []
     complete = True
@@ -91,7 +97,11 @@ def build_trace(trace_id: str, rows: Sequence[dict[str, Any]]) -> Trace:
                 )
 
     root = roots[0]
-    path = critical_path(root, children)
+    parts = {
+        parent_id: [child for child in siblings if by_id[child.span_id]["name"] not in MILESTONES]
+        for parent_id, siblings in children.items()
+    }
+    path = critical_path(root, parts)
     exclusive_ns: dict[str, int] = defaultdict(int)
     for span_id, start, end in path:
         exclusive_ns[span_id] += end - start
@@ -103,11 +113,17 @@ def build_trace(trace_id: str, rows: Sequence[dict[str, Any]]) -> Trace:
         complete=complete,
         problems=tuple(problems),
         spans=tuple(
-            _span(by_id[span_id], nodes[span_id], self_time_ns(nodes[span_id], children.get(span_id, ())), exclusive_ns)
+            _span(by_id[span_id], nodes[span_id], _self_ns(by_id[span_id], nodes[span_id], parts), exclusive_ns)
             for span_id in order
         ),
         critical_path=tuple(Segment(*segment) for segment in path),
     )
+
+
+def _self_ns(row: dict[str, Any], node: Node, parts: dict[str, list[Node]]) -> int:
+    if row["name"] in MILESTONES and row["parent_span_id"]:
+        return 0
+    return self_time_ns(node, parts.get(node.span_id, ()))
 
 
 def _tree_order(roots: Sequence[Node], children: dict[str, list[Node]]) -> dict[str, None]:

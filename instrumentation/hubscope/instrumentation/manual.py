@@ -171,8 +171,10 @@ def vector_search(
     size: int | None = None,
     filtered: bool = False,
     system: str | None = None,
+    batch_size: int | None = None,
 ) -> VectorBlock:
-    """A vector search: span `search {index}`. `size` is the number of vectors in the index."""
+    """A vector search: span `search {index}`. `size` is the number of vectors in the index, `batch_size` of those that
+    are searched for at once where there are several."""
     attributes = _known(
         (names.DB_SYSTEM_NAME, system),
         (names.DB_COLLECTION_NAME, index),
@@ -183,6 +185,7 @@ def vector_search(
         (names.HUB_VECTOR_INDEX_TYPE, index_type),
         (names.HUB_VECTOR_SIZE, size),
         (names.HUB_VECTOR_FILTERED, filtered),
+        (names.DB_OPERATION_BATCH_SIZE, batch_size),
     )
     return VectorBlock(
         names.SPAN_VECTOR_SEARCH.format(index=index),

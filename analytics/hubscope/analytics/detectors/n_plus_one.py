@@ -3,7 +3,8 @@
 The typical loop decides, the median of all times it ran: one of 75 that passes 50 ms because the machine was busy is no
 cause. What a finding says and what a change would save are of every time the loop ran, the cheap and the dear.
 The loop's body may hold other queries (a post's comments, then its author). With the query that listed the items before
-them, or without one: a loop over a vector search's results is the same.
+them, or without one: a loop over a vector search's results is the same. Queries that run side by side are no loop, and
+writes are one only where each item has a commit of its own (see sql/n_plus_one.sql).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from hubscope.analytics.findings import (
     impact,
     root_time_s,
     severity_by_share,
+    subject,
     total,
     worst,
 )
@@ -56,7 +58,10 @@ def detect(scope: Scope) -> Outcome:
     found = rows(scope)
     if not found:
         seen = scope.rows("query_shapes")
-        why = f"no five in a row of one shape among {counted(len(seen), 'shape')} took 50 ms"
+        why = (
+            f"no loop over one of {counted(len(seen), 'shape')} took 50 ms; queries side by side are no loop, "
+            "nor are writes in one transaction"
+        )
         fine = (Checked("repeated queries", why),)
         return Outcome(fine=fine if seen else ())
     roots = root_time_s(scope)
@@ -74,7 +79,9 @@ def _finding(scope: Scope, key: tuple[str, ...], group: list[Row], roots: dict[s
     share = min(lost_s / roots[operation], 1.0) if roots.get(operation) else None
     example = worst(group, "sum_s")
     source = example["source_shape"]
-    after = f" after {source!r}" if source else ""
+    after = f" after {source!r}, once an item" if source else ""
+    commits = sum(row["commits_each"] * row["times"] for row in group) / times
+    measuring_s = total(group, "measuring_s")
     part = f", {share:.0%} of its time" if share is not None else ""
     return Bottleneck(
         fingerprint=fingerprint(NAME, scope.service, operation, parent, shape),
@@ -83,8 +90,9 @@ def _finding(scope: Scope, key: tuple[str, ...], group: list[Row], roots: dict[s
         service=scope.service,
         operation=operation,
         sentence=(
-            f"{operation} runs {shape!r} {each:.0f} times in a row{after}, once an item, "
-            f"{_each_time(group)} each time it does{part}: {_way_out(shape)}."
+            f"{subject(operation)} runs {shape!r} {each:.0f} times in a row{after}, "
+            f"{_each_time(group)} each time it does{_with_commits(example, commits)}{part}: "
+            f"{_way_out(example)}.{_measuring(measuring_s / times)}"
         ),
         impact=impact(scope, lost_s, share, awaited_kpi(scope, operation) if share is not None else None),
         evidence=(_evidence(scope, example),),
@@ -96,6 +104,9 @@ def _finding(scope: Scope, key: tuple[str, ...], group: list[Row], roots: dict[s
             "source_query": source,
             "source_collection": example["source_collection"],
             "queries_each": each,
+            "commits_each": commits,
+            "kind": example["kind"],
+            "measuring_s": measuring_s,
             "times": times,
             "seconds": lost_s,
         },
@@ -108,15 +119,25 @@ def _each_time(group: list[Row]) -> str:
     return f"{duration(median_s)}{f' (up to {duration(most_s)})' if most_s >= 2 * median_s else ''}"
 
 
-def writes(shape: str) -> bool:
-    """Whether the statement changes rows: the way out is one transaction then, not one SELECT."""
-    return shape.partition(" ")[0].upper() in ("INSERT", "UPDATE", "DELETE", "REPLACE", "UPSERT", "MERGE")
+def _with_commits(row: Row, commits: float) -> str:
+    if row["kind"] != "write":
+        return ""
+    return f" with its {counted(round(commits), 'COMMIT')}" if commits else ", each in a transaction of its own"
 
 
-def _way_out(shape: str) -> str:
-    if writes(shape):
-        return "write all items in one transaction, by executemany or one statement with many rows"
-    return "fetch all items in one query"
+def _way_out(row: Row) -> str:
+    if row["kind"] != "write":
+        return "fetch all items in one query"
+    # In the same process a call costs a microsecond; over a connection each item is one more way there and back.
+    many = "" if row["system"] == "sqlite" else ", by executemany or one statement with many rows"
+    return f"write all items in one transaction{many}"
+
+
+def _measuring(each_s: float) -> str:
+    """Said where recording the loop's spans may be much of what its operation took."""
+    if not each_s:
+        return ""
+    return f" Recording its spans takes up to {duration(each_s)} more each time, which is none of the program's own."
 
 
 def awaited_kpi(scope: Scope, operation: str) -> str | None:

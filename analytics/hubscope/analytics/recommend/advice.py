@@ -36,7 +36,9 @@ class Advice:
 
 def not_made(finding: Bottleneck, what: str, because: str) -> Advice:
     """Said instead of a prediction: it names the finding, so that none is left without a word."""
-    said = NotJudged(f"what {what} would save ({finding.operation})", because, finding.fingerprints)
+    said = NotJudged(
+        f"what {what} would save ({finding.operation or 'no root operation'})", because, finding.fingerprints
+    )
     return Advice(not_judged=(said,))
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from hubscope.analytics.detectors.n_plus_one import writes
 from hubscope.analytics.findings import duration
 from hubscope.analytics.metrics import observe
 from hubscope.analytics.model import Bottleneck
@@ -37,9 +36,12 @@ def recommend(case: Case) -> Advice:
 
 def _one(case: Case, finding: Bottleneck) -> Advice:
     facts = finding.facts
-    if writes(facts["query"]):
-        # An IN list does not write; what each commit waits for the disk is not in the spans.
-        return not_made(finding, "one transaction instead", "what each item's own commit costs was not measured")
+    if facts["kind"] == "write":  # an IN list does not write
+        if facts["commits_each"]:
+            because = "what each item's own COMMIT takes is in the spans, what one COMMIT of all items takes is not"
+        else:
+            because = "each item is committed within its own statement, so what the commit takes of it is not known"
+        return not_made(finding, "one transaction instead", because)
     collections = sorted({c for c in (facts["collection"], facts["source_collection"]) if c}) or [""]
     dimensions = {
         "operation": finding.operation,
@@ -64,12 +66,13 @@ def _one(case: Case, finding: Bottleneck) -> Advice:
     share, share_low, share_high, method = found
     then, low, high = (left + min(s, 1.0) * offenders_s for s in (share, share_low, share_high))
     each = round(facts["queries_each"])
+    operation = finding.operation or "no root operation"
     return recommended(
         case,
         finding,
         "batch_queries",
-        change=f"Fetch the {each} items of {finding.operation} in one query (WHERE … IN (…), or a join).",
-        where=f"{facts['parent'] or finding.operation}, query {facts['query']!r}",
+        change=f"Fetch the {each} items of {operation} in one query (WHERE … IN (…), or a join).",
+        where=f"{facts['parent'] or operation}, query {facts['query']!r}",
         metric="query.time_per_operation",
         dimensions=dimensions,
         now=now,
@@ -78,7 +81,7 @@ def _one(case: Case, finding: Bottleneck) -> Advice:
         then_high=high,
         method=method,
         saved_s=(now - then) * _occurrences(case, finding.operation),
-        verify=f"{facts['query']!r} is gone from {finding.operation}, and one query took its place",
+        verify=f"{facts['query']!r} is gone from {operation}, and one query took its place",
     )
 
 

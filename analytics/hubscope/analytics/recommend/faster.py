@@ -41,19 +41,29 @@ def share_on_path(case: Case, finding: Bottleneck) -> float | None:
 
 def _search(case: Case, finding: Bottleneck) -> Advice:
     facts = finding.facts
+    fewer = ""
+    if facts["batch"] > 1:
+        fewer = f" Or search fewer than {facts['batch']:.0f} vectors in a call that is waited for."
     return _to_target(
         case,
         finding,
         metric="vector.search_duration",
-        dimensions={"index": facts["index"]},
+        dimensions=facts["of"],
         target_s=facts["target_s"],
         count=facts["count"],
-        change=(
-            f"Search {facts['index']} by an approximate index (HNSW) instead of comparing all vectors."
-            if facts["index_type"] == "flat"
-            else f"Make searches in {facts['index']} cheaper: fewer candidates, or a smaller type for its vectors."
-        ),
+        change=_cheaper(facts["index"], facts["index_type"]) + fewer,
     )
+
+
+def _cheaper(index: str, kind: str) -> str:
+    """What makes a search in an index of this type cheaper; none of it fits all of them."""
+    if kind == "flat":
+        return f"Search {index} by an approximate index (HNSW or IVF) instead of comparing all vectors."
+    if kind in ("hnsw", "diskann", "vamana", "nsg"):
+        return f"Make searches in {index} cheaper: lower ef, so that its graph offers fewer candidates, or a smaller k."
+    if kind.startswith("ivf"):
+        return f"Make searches in {index} cheaper: probe fewer of its lists (nprobe)."
+    return f"Make searches in {index} cheaper: an approximate index if all vectors are compared, else fewer candidates."
 
 
 def _phase(case: Case, finding: Bottleneck) -> Advice:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
+from hubscope.analytics.metrics import vector_dimensions
 from hubscope.analytics.scope import Scope
 
 Dimensions = Mapping[str, str]
@@ -30,7 +31,7 @@ def _operations(scope: Scope, of: Dimensions) -> Iterator[float]:
 
 
 def _searches(scope: Scope, of: Dimensions) -> Iterator[float]:
-    return (float(row["max_s"]) for row in scope.rows("vector_searches") if row["index_name"] == of["index"])
+    return (float(row["max_s"]) for row in scope.rows("vector_searches") if vector_dimensions(row) == dict(of))
 
 
 def _calls(scope: Scope, of: Dimensions) -> Iterator[float]:

@@ -2,6 +2,7 @@
 -- Why: when an operation got slower, what grew is where to look. Self time is duration less the children's sum. Of a
 -- client span that a server span answers that rest is the wait on the edge between them (network, queue, a full
 -- pool), and stands with the callee. Spans of other services count while the operation runs: what called it does not.
+-- A start's first render is a moment, told by the time from process creation to it: it is no part of the start's time.
 WITH entries AS (
     SELECT
         TraceId AS trace_id,
@@ -29,6 +30,7 @@ candidates AS (
         signed(Duration) AS duration_ns
     FROM otel_traces
     WHERE ts_ns(Timestamp) >= $since_ns AND ts_ns(Timestamp) < $until_ns AND TraceId IN (SELECT trace_id FROM entries)
+        AND SpanName <> 'hub.startup.first_render'
 ),
 spans AS (
     SELECT candidates.*, entries.run AS run

@@ -42,6 +42,9 @@ def _search(original: Callable[..., Any], index: Any, args: tuple[Any, ...], kwa
     facts = _facts(index)
     facts[names.HUB_VECTOR_TOP_K] = int(kwargs.get("count", args[1] if len(args) > 1 else 10))
     facts[names.HUB_VECTOR_INDEX_TYPE] = "flat" if kwargs.get("exact") else "hnsw"
+    searched = _rows(kwargs.get("vectors", args[0] if args else None))
+    if searched > 1:  # OpenTelemetry: the batch size is set only where it is 2 or more
+        facts[names.DB_OPERATION_BATCH_SIZE] = searched
     running = manual.running_vector_block()
     if running is not None:
         running.complete(facts)
@@ -54,8 +57,15 @@ def _search(original: Callable[..., Any], index: Any, args: tuple[Any, ...], kwa
         index_type=facts[names.HUB_VECTOR_INDEX_TYPE],
         size=facts[names.HUB_VECTOR_SIZE],
         system="usearch",
+        batch_size=facts.get(names.DB_OPERATION_BATCH_SIZE),
     ):
         return original(index, *args, **kwargs)
+
+
+def _rows(vectors: Any) -> int:
+    """How many vectors an array holds."""
+    shape: Any = getattr(vectors, "shape", ())
+    return int(shape[0]) if len(shape) == 2 else 1
 
 
 def _add(original: Callable[..., Any], index: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -65,8 +75,7 @@ def _add(original: Callable[..., Any], index: Any, args: tuple[Any, ...], kwargs
         return original(index, *args, **kwargs)
     keys = kwargs.get("keys", args[0] if args else None)
     vectors = kwargs.get("vectors", args[1] if len(args) > 1 else None)
-    shape: Any = getattr(vectors, "shape", ())
-    count = len(keys) if isinstance(keys, Sized) else int(shape[0]) if len(shape) == 2 else 1
+    count = len(keys) if isinstance(keys, Sized) else _rows(vectors)
     with manual.vector_upsert(_index_name(index), batch_size=count, system="usearch"):
         return original(index, *args, **kwargs)
 
