@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -19,8 +18,6 @@ from hubscope.analytics.scope import Scope
 MINIMUM_SHARE: Final = 0.001
 # Below 20 µs a duration is the clock's and the interpreter's, not the program's.
 FLOOR_S: Final = 20e-6
-# Fewer than 5 runs a side make a claim only from this factor on; a busy machine slows a run by less, as a rule.
-FEW_RUNS_FACTOR: Final = 1.5
 
 _TOO_FEW: Final = f"fewer than {statistics.MIN_RUNS} runs on a side"
 
@@ -95,18 +92,6 @@ def _judge(old: Series, new: Series, before: Scope, after: Scope) -> _Pair:
     return _Pair(old, new, before.name, after.name, difference, reason)
 
 
-def _apart(a: list[float], b: list[float]) -> bool:
-    """Whether so few runs can carry a claim: with 4 a side no regrouping of them is rarer than 1 in 35.
-
-    4 runs against 4 have 70 groupings, so an exact permutation test ends at p = 2/70: a machine that was busy during
-    four of eight equal runs splits them just so. Then the nearest runs of the two sides must differ by FEW_RUNS_FACTOR.
-    """
-    if 2 / math.comb(len(a) + len(b), len(a)) <= statistics.ALPHA:
-        return True
-    low, high = (a, b) if max(a) < min(b) else (b, a)
-    return max(low) * FEW_RUNS_FACTOR <= min(high)
-
-
 def _values(series: Series) -> list[float]:
     return [max(series.values[run], series.least) for run in sorted(series.values)]
 
@@ -118,7 +103,7 @@ def _comparison(pair: _Pair, adjusted_p: float | None) -> Comparison:
     verdict = "unknown"
     if d is not None and adjusted_p is not None:
         verdict = statistics.verdict(d, adjusted_p, higher_is_better=pair.before.higher_is_better)
-        if verdict in ("better", "worse") and not _apart(_values(pair.before), _values(pair.after)):
+        if verdict in ("better", "worse") and not statistics.are_apart(_values(pair.before), _values(pair.after)):
             verdict = "unknown"
         if verdict == "same":
             reason = f"the whole 95 % interval lies within ±{statistics.EQUIVALENCE_MARGIN:.0%}"

@@ -8,6 +8,7 @@ reader or a crash never meets half a line.
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import tempfile
@@ -15,17 +16,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from hubscope.analytics.findings import counted
-from hubscope.analytics.metrics import observe
+from hubscope.analytics import shown
 from hubscope.analytics.model import Bottleneck, Ledger, LedgerEntry, Predicted, Recommendation
 from hubscope.analytics.scope import Scope
-from hubscope.analytics.statistics import welch
 from hubscope.errors import LakeError
 
 LEDGER_VERSION: Final = 1
 FILE: Final = "ledger.jsonl"
-# A change is taken as made when the finding is gone, or when this share of the prediction was certainly saved.
-SHOWN_SHARE: Final = 0.2
 
 
 def path_of(lake: str) -> Path | None:
@@ -106,7 +103,8 @@ def settle(
     """Each prediction beside what was observed.
 
     `scopes` are the groups of runs of each service, one a version, oldest first; `found` the findings of each
-    (service, version). The observation is the latest version's after the one it was made on.
+    (service, version). The observation is the latest version's after the one it was made on. What that version does not
+    show to have been changed is not observed: it stays open, and counts neither for nor against the record.
     """
     entries = [_entry(r, scopes.get(r.service or "", ()), found) for r in made]
     observed = [e for e in entries if e.observed is not None]
@@ -120,19 +118,14 @@ def settle(
     )
 
 
-def _seen(saving: tuple[float, float | None, float | None]) -> bool:
-    """Whether something was saved: the observed saving is above 0, and so is its interval's lower end where known."""
-    return saving[0] > 0 and (saving[1] is None or saving[1] > 0)
-
-
 def _entry(
     made: Recommendation, versions: Sequence[Scope], found: Mapping[tuple[str, str], Sequence[Bottleneck]]
 ) -> LedgerEntry:
     p = made.predicted
 
-    def entry(
-        reason: str, later: Scope | None = None, saving: tuple[float, float | None, float | None] | None = None
-    ) -> LedgerEntry:
+    def entry(reason: str, later: Scope | None = None, seen: shown.Change | None = None) -> LedgerEntry:
+        saving = seen.saving if seen else None
+        certain = seen.low if seen and seen.low is not None else math.inf
         return LedgerEntry(
             fingerprint=made.fingerprint,
             service=made.service or "",
@@ -145,11 +138,11 @@ def _entry(
             predicted_low=p.low,
             predicted_high=p.high,
             observed_on=later.name or None if later else None,
-            observed=saving[0] if saving else None,
-            observed_low=saving[1] if saving else None,
-            observed_high=saving[2] if saving else None,
+            observed=saving,
+            observed_low=seen.low if seen else None,
+            observed_high=seen.high if seen else None,
             # What was not certainly saved did not come true, however wide the predicted range is.
-            covered=p.low <= saving[0] <= p.high and _seen(saving) if saving else None,
+            covered=None if saving is None else p.low <= saving <= p.high and min(certain, saving) > 0,
             reason=reason,
         )
 
@@ -160,22 +153,10 @@ def _entry(
     if place == len(versions) - 1:
         return entry("no later version has run yet")
     before, later = versions[place], versions[-1]
-    old = list(observe(before, p.metric, p.dimensions).values())
-    new = list(observe(later, p.metric, p.dimensions).values())
-    if not old or not new:
-        return entry(f"{p.metric} was not seen in {later.name}, so nothing can be said", later)
+    seen = shown.change(before, later, p.metric, p.dimensions, shown.SHOWN_SHARE * p.saving, p.unit)
+    if seen.is_shown and seen.saving is not None:
+        return entry(seen.reason, later, seen)
     seen_later = {f for b in found.get((later.service, later.name), ()) for f in b.fingerprints}
-    gone = seen_later.isdisjoint(made.for_)
-    saving = statistics.median(old) - statistics.median(new)
-    low = high = None
-    if min(len(old), len(new)) >= 2:
-        low, high = welch(new, old).interval(0.9)
-    certain = low is not None and low >= SHOWN_SHARE * p.saving
-    if not gone and not certain:
+    if not seen_later.isdisjoint(made.for_):
         return entry(f"{later.name} still shows the finding: the change has not been made", later)
-    names = [name or "no version" for name in (before.name, later.name)]
-    if not _seen((saving, low, high)):
-        why = f"not seen to have come true: {counted(len(old), 'run')} of {names[0]} against {len(new)} of {names[1]}"
-        return entry(f"{why} do not show a saving above 0 with 90 % certainty", later, (saving, low, high))
-    seen = f"{counted(len(old), 'run')} of {names[0]} against {len(new)} of {names[1]}"
-    return entry(f"{'the finding is gone' if gone else 'the saving is certain'}: {seen}", later, (saving, low, high))
+    return entry(f"{shown.NOT_SEEN}: {seen.reason}", later)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ SCHEMA_VERSION: Final = 1
 
 # Orders used for sorting and for rendering, worst first.
 SEVERITIES: Final = ("critical", "high", "medium", "low")
+STATES: Final = ("open", "unconfirmed", "resolved")  # of findings and recommendations, as they are listed
 
 
 def _plain(value: Any) -> Any:
@@ -168,7 +169,7 @@ class Bottleneck(_Json):
     impact: Impact
     evidence: tuple[Evidence, ...]  # worst first
     version: str | None = None  # the version it was found on
-    status: str = "open"  # open | resolved (a later version was seen without it; these come last)
+    status: str = "open"  # open | unconfirmed (a later version does not show it, nor that its cause changed) | resolved
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # the figures behind the sentence
     also: tuple[str, ...] = ()  # fingerprints that parts of it would have alone: one query in several operations
 
@@ -214,7 +215,7 @@ class Recommendation(_Json):
     verify: str
     service: str | None = None
     version: str | None = None  # the version it was predicted on
-    status: str = "open"  # open | resolved, as its findings
+    status: str = "open"  # as its findings; of several, the first of STATES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -481,6 +482,11 @@ class Report(_Json):
         from hubscope.analytics.render import html
 
         return html.embed_report(self)
+
+
+def first_state(states: Iterable[str], otherwise: str) -> str:
+    """The first of STATES among these: what is open in one place is open."""
+    return min(states, key=STATES.index, default=otherwise)
 
 
 def json_schema(name: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The report: everything analytics knows about a lake within a window, as one object. Deterministic, but for its date.
 
-Each version's runs are looked at for themselves. Findings of the newest version are open; one that only an older
-version shows is resolved, and stands after the open ones.
+Each version's runs are looked at for themselves. Findings of the newest version are open. One that only an older
+version shows is resolved where its cause was seen to be changed, else unconfirmed; both stand after the open ones.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from hubscope.analytics import breakdown, comparisons, kpis, ledger, trends
+from hubscope.analytics import breakdown, comparisons, kpis, ledger, shown, trends
 from hubscope.analytics.connect import DEFAULT_MEMORY_LIMIT, connect, hold_small_tables
 from hubscope.analytics.detectors import DETECTORS, regression
 from hubscope.analytics.engine import ANY, Engine
@@ -21,16 +21,19 @@ from hubscope.analytics.findings import Outcome, counted
 from hubscope.analytics.model import (
     SCHEMA_VERSION,
     SEVERITIES,
+    STATES,
     Bottleneck,
     Checked,
     Comparison,
     Kpi,
+    Ledger,
     NotJudged,
     Recommendation,
     Report,
     Summary,
     Trace,
     Window,
+    first_state,
 )
 from hubscope.analytics.recommend import RECOMMENDERS, Case
 from hubscope.analytics.scope import Data, RunInfo, Scope, rfc3339
@@ -182,8 +185,6 @@ def _report(location: str, data: Data, service: str | None, databases: tuple[Pat
         mine = compared if len(pairs) == 1 else comparisons.compare_groups([(before, after)])
         outcomes[after.service, after.name].append(regression.detect(before, after, mine))
     found = {key: tuple(f for o in parts for f in o.findings) for key, parts in outcomes.items()}
-    bottlenecks = _ordered(found, {scope.service: scope.name for scope in newest})
-
     path = ledger.path_of(location)
     earlier = {(r.fingerprint, r.version): r for r in (ledger.read(path) if path else ())}
     recommended, unpredicted = _recommend(versions, found, databases, earlier.values())
@@ -196,11 +197,15 @@ def _report(location: str, data: Data, service: str | None, databases: tuple[Pat
     settled = ledger.settle(
         [r for r in everything.values() if service is None or r.service == service], versions, found
     )
-    open_ones = {fingerprint for b in bottlenecks if b.status == "open" for fingerprint in b.fingerprints}
+    bottlenecks = _ordered(found, versions, everything.values(), settled)
+    states = {fingerprint: b.status for b in bottlenecks for fingerprint in b.fingerprints}
     recommendations = sorted(
-        (dataclasses.replace(r, status="open" if open_ones & set(r.for_) else "resolved") for r in recommended),
+        (
+            dataclasses.replace(r, status=first_state((states[f] for f in r.for_ if f in states), "unconfirmed"))
+            for r in recommended
+        ),
         key=lambda r: (
-            r.status != "open",
+            STATES.index(r.status),
             -r.predicted.rate,
             r.fingerprint,
             r.version or "",
@@ -231,23 +236,38 @@ def _detect(scope: Scope) -> list[Outcome]:
     return [detector(scope) for detector in DETECTORS]
 
 
-def _ordered(found: dict[tuple[str, str], tuple[Bottleneck, ...]], newest: dict[str, str]) -> tuple[Bottleneck, ...]:
-    """Worst first: open before resolved, then by severity, then by the rate at which it loses time. One entry a
-    finding: the newest version that shows any part of it."""
+def _ordered(
+    found: dict[tuple[str, str], tuple[Bottleneck, ...]],
+    versions: dict[str, list[Scope]],
+    predicted: Iterable[Recommendation],
+    settled: Ledger,
+) -> tuple[Bottleneck, ...]:
+    """Worst first: open before unconfirmed before resolved, then by severity, then by the rate at which it loses time.
+    One entry a finding: the newest version that shows any part of it."""
     latest: list[Bottleneck] = []
-    for (service, version), findings in found.items():  # versions oldest first
+    for findings in found.values():  # versions oldest first
         again = {fingerprint for finding in findings for fingerprint in finding.fingerprints}
-        status = "open" if newest[service] == version else "resolved"
         latest = [
             *(old for old in latest if again.isdisjoint(old.fingerprints)),
             # Of one version the last counts: a phase may be slow in cold and in warm starts.
-            *{f.fingerprint: dataclasses.replace(f, status=status) for f in findings}.values(),
+            *{f.fingerprint: f for f in findings}.values(),
         ]
+    came_true = {(e.fingerprint, e.made_on) for e in settled.entries if e.observed is not None}
+    mended = {(f, r.version) for r in predicted if (r.fingerprint, r.version) in came_true for f in r.for_}
+
+    def status(finding: Bottleneck) -> str:
+        scopes = {scope.name: scope for scope in versions[finding.service]}
+        before, now = scopes[finding.version or ""], versions[finding.service][-1]
+        if before is now:
+            return "open"
+        is_mended = any((f, finding.version) in mended for f in finding.fingerprints)
+        return "resolved" if is_mended or shown.mended(finding, before, now) else "unconfirmed"
+
     return tuple(
         sorted(
-            latest,
+            (dataclasses.replace(finding, status=status(finding)) for finding in latest),
             key=lambda b: (
-                b.status != "open",
+                STATES.index(b.status),
                 SEVERITIES.index(b.severity),
                 -b.impact.rate,
                 b.fingerprint,

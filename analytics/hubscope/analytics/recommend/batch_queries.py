@@ -21,6 +21,7 @@ from hubscope.analytics.model import Bottleneck
 from hubscope.analytics.recommend import sqlite_copy as sqlite
 from hubscope.analytics.recommend.add_index import query_text
 from hubscope.analytics.recommend.advice import Advice, Case, not_made, recommended, together
+from hubscope.analytics.shown import loop_dimensions
 from hubscope.analytics.statistics import t_quantile
 
 # SQLite's own limit of bound values in a statement since 3.32; batches are not predicted past it.
@@ -42,13 +43,7 @@ def _one(case: Case, finding: Bottleneck) -> Advice:
         else:
             because = "each item is committed within its own statement, so what the commit takes of it is not known"
         return not_made(finding, "one transaction instead", because)
-    collections = sorted({c for c in (facts["collection"], facts["source_collection"]) if c}) or [""]
-    dimensions = {
-        "operation": finding.operation,
-        "parent": facts["parent"],
-        "collections": ",".join(collections),
-        **({"but_not": facts["source_query"]} if facts["source_query"] else {}),
-    }
+    dimensions = loop_dimensions(finding)
     values = list(observe(case.scope, "query.time_per_operation", dimensions).values())
     if not values:
         return not_made(finding, "one query instead", "the operation's queries could not be read")

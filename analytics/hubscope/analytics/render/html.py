@@ -89,7 +89,7 @@ def render(report: Report) -> str:
             unjudged_kpis=unjudged_kpis,
             unjudged_groups=outline.kpi_groups(report, unjudged_kpis),
             items=[_item(report, item) for item in items],
-            mended_title=outline.mended_title([item for item in items if item.is_resolved]),
+            group_title=lambda state: outline.group_title(items, state),
             worst_trace=lambda item: _worst_trace(report, item["source"]),
             levels=lambda item: _levels(item["source"]),
             told=told,
@@ -203,15 +203,17 @@ def _item(report: Report, item: outline.Item) -> dict[str, Any]:
         "findings": findings,
         "severity": item.severity,
         "observed": item.observed,
-        "is_resolved": item.is_resolved,
+        "state": item.state,
         "outcome": _outcome(item),
         "why_unpredicted": "" if item.recommendation else outline.why_unpredicted(report, item.findings[0]),
     }
 
 
 def _outcome(item: outline.Item) -> str:
-    """What a mended item came to, in the few words of its summary line."""
+    """What an item that is no longer open came to, in the few words of its summary line."""
     entry = item.observed
+    if item.state == "unconfirmed":
+        return "not seen to have come true" if entry else "no change is shown"
     if entry is None or entry.observed is None:
         return "no longer seen"
     observed, predicted = (numbers.quantity(value, entry.unit) for value in (entry.observed, entry.predicted))

@@ -35,6 +35,12 @@ def _text(value: object) -> str:
     return _SPECIAL.sub(r"\\\1", " ".join(str(value).split()))
 
 
+def _sentence(value: str) -> str:
+    """`value` as plain text that begins and ends as a sentence does."""
+    text = _text(value)
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
 def _code(value: object) -> str:
     """`value` as code; a fence longer than any run of backticks inside."""
     text = " ".join(str(value).split()).replace("|", "\\|")
@@ -74,18 +80,20 @@ def _kpis(report: Report) -> str:
 def _items(report: Report, top: int) -> str:
     blocks = []
     items = outline.items(report)
-    mended = [item for item in items if item.is_resolved]
+    state = ""
     for number, item in enumerate(items[:top], start=1):
-        if mended and item is mended[0]:
-            blocks.append(f"### {_text(outline.mended_title(mended))}")
-        elif number == 1:
-            blocks.append("### What to change, largest predicted saving first")
+        if item.state != state:
+            state = item.state
+            blocks.append(f"### {_text(outline.group_title(items, state))}")
         advice = item.recommendation
         findings = [f"{_text(finding.sentence)}" for finding in item.findings]
         if advice is None:
             why = outline.why_unpredicted(report, item.findings[0])
             unknown = f"{_NOT_PREDICTED[:-1]}: {_text(why)}." if why else _NOT_PREDICTED
-            rest = "A later version no longer shows it." if item.is_resolved else unknown
+            rest = {
+                "resolved": "A later version no longer shows it.",
+                "unconfirmed": _sentence(outline.NOT_MENDED),
+            }.get(state, unknown)
             blocks.append(f"{number}. **{findings[0]}** {rest}")
             continue
         predicted = advice.predicted
@@ -95,7 +103,7 @@ def _items(report: Report, top: int) -> str:
             f"saves {outline.saving(advice)} of {_code(outline.metric_name(advice))}: {now} → {then}"
             + (f"; {in_all}" if (in_all := outline.saving_worth(advice)) else ""),
             *findings,
-            f"<sub>{_text(predicted.method)} To check: {_text(advice.verify)}</sub>",
+            f"<sub>{_sentence(predicted.method)} To check: {_sentence(advice.verify)}</sub>",
         ]
         if item.observed is not None:
             lines.append(f"Since then: {_text(outline.observation(item.observed))}")
@@ -178,11 +186,7 @@ def _ledger(report: Report) -> str:
     record = outline.record(report)
     if not record:
         return ""
-    lines = [
-        f"- {_text(entry.change)}: {_text(outline.observation(entry))}"
-        for entry in report.ledger.entries
-        if entry.observed is not None
-    ]
+    lines = [f"- {_text(entry.change)}: {_text(outline.observation(entry))}" for entry in outline.told_entries(report)]
     return "\n\n".join(part for part in ("### Predictions beside what was observed", record, "\n".join(lines)) if part)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hubscope.analytics.model import (
+    STATES,
     Bottleneck,
     Breakdown,
     Comparison,
@@ -22,6 +23,7 @@ from hubscope.analytics.model import (
     TimeList,
     TimeRow,
     Trend,
+    first_state,
 )
 from hubscope.analytics.render import numbers
 from hubscope.semconv import OWN_PHASE
@@ -38,9 +40,9 @@ class Item:
     observed: LedgerEntry | None  # what a later version showed, once one did
 
     @property
-    def is_resolved(self) -> bool:
-        """A later version was seen without it."""
-        return bool(self.findings) and all(finding.status == "resolved" for finding in self.findings)
+    def state(self) -> str:
+        """One of model.STATES: what is open in one of its findings is open."""
+        return first_state((finding.status for finding in self.findings), "open")
 
     @property
     def severity(self) -> str:
@@ -175,10 +177,10 @@ def used(entry: ImportTime) -> str:
 
 
 def items(report: Report) -> tuple[Item, ...]:
-    """What is open before what is mended; in each, recommendations with their findings, largest saving first, then
-    the findings that none stands for."""
+    """What is open, then what is unconfirmed, then what is mended; in each, recommendations with their findings,
+    largest saving first, then the findings that none stands for."""
     by_fingerprint = {fingerprint: finding for finding in report.bottlenecks for fingerprint in finding.fingerprints}
-    ledger = {entry.fingerprint: entry for entry in report.ledger.entries if entry.observed is not None}
+    ledger = {entry.fingerprint: entry for entry in report.ledger.entries if entry.observed_on is not None}
     advised = [
         Item(
             advice,
@@ -191,13 +193,21 @@ def items(report: Report) -> tuple[Item, ...]:
     ]
     covered = {fingerprint for advice in report.recommendations for fingerprint in advice.for_}
     rest = [Item(None, (finding,), None) for finding in report.bottlenecks if covered.isdisjoint(finding.fingerprints)]
-    return tuple(sorted((*advised, *rest), key=lambda item: item.is_resolved))
+    return tuple(sorted((*advised, *rest), key=lambda item: STATES.index(item.state)))
 
 
-def mended_title(items: Sequence[Item]) -> str:
-    """The heading above resolved items: `Mended since version 1`, where all were found on one version."""
-    versions = {finding.version for item in items for finding in item.findings}
+OPEN_TITLE: Final = "What to change, largest predicted saving first"
+NOT_MENDED: Final = "no prediction: a later version does not show it, nor that its cause was changed"
+
+
+def group_title(items: Sequence[Item], state: str) -> str:
+    """The heading above the items of a state: `Mended since version 1`, where all were found on one version."""
+    if state == "open":
+        return OPEN_TITLE
+    versions = {finding.version for item in items if item.state == state for finding in item.findings}
     version = versions.pop() if len(versions) == 1 else None
+    if state == "unconfirmed":
+        return f"Not found again since {_group(version) if version else 'an earlier version'}, not shown to be mended"
     return f"Mended since {_group(version)}" if version else "Mended in a later version"
 
 
@@ -363,7 +373,7 @@ def observation(entry: LedgerEntry) -> str:
     predicted_range = numbers.interval(entry.predicted_low, entry.predicted_high, entry.unit)
     text = f"predicted {predicted}" + (f" ({predicted_range})" if predicted_range else "")
     if entry.observed is None:
-        return f"{text}, not observed yet: {entry.reason}"
+        return f"{text}, not observed yet: {entry.reason}" if entry.observed_on is None else f"{text}; {entry.reason}"
     observed_range = numbers.interval(entry.observed_low, entry.observed_high, entry.unit)
     text += f", observed {numbers.quantity(entry.observed, entry.unit)}" + (
         f" ({observed_range})" if observed_range else ""
@@ -378,8 +388,15 @@ def record(report: Report) -> str:
     if not ledger.predictions:
         return ""
     made = f"{numbers.count(ledger.predictions, 'prediction')} so far"
+    waiting = sum(entry.observed is None and entry.observed_on is not None for entry in ledger.entries)
+    looked_for = f" {waiting} not seen to have come true on a later version." if waiting else ""
     if not ledger.observed:
-        return f"{made}, none observed yet: a later version must show the change first."
+        return f"{made}, none observed yet: a later version must show the change first.{looked_for}"
     error = ledger.mean_absolute_percentage_error
     mean = f", {numbers.share(error)} off on average" if error is not None else ""
-    return f"{made}, {ledger.observed} observed, {ledger.covered} of them within the predicted range{mean}."
+    return f"{made}, {ledger.observed} observed, {ledger.covered} of them within the predicted range{mean}.{looked_for}"
+
+
+def told_entries(report: Report) -> tuple[LedgerEntry, ...]:
+    """The predictions that a later version has been held against."""
+    return tuple(entry for entry in report.ledger.entries if entry.observed_on is not None)

@@ -125,12 +125,11 @@ def _items(page: _Page, report: Report, top: int) -> None:
     items = outline.items(report)
     if not items:
         return
-    mended = [item for item in items if item.is_resolved]
+    state = ""
     for number, item in enumerate(items[:top], start=1):
-        if mended and item is mended[0]:
-            page.heading(outline.mended_title(mended))
-        elif number == 1:
-            page.heading("What to change, largest predicted saving first")
+        if item.state != state:
+            state = item.state
+            page.heading(outline.group_title(items, state))
         else:
             page.lines.append("")
         advice = item.recommendation
@@ -144,7 +143,9 @@ def _items(page: _Page, report: Report, top: int) -> None:
                 page.wrapped(finding.sentence, first=first, indent="   ", style="bold")
                 why = outline.why_unpredicted(report, finding)
                 unknown = f"{_NOT_PREDICTED}: {why}" if why else _NOT_PREDICTED
-                page.labelled("saves", _RESOLVED if item.is_resolved else unknown)
+                page.labelled(
+                    "saves", {"resolved": _RESOLVED, "unconfirmed": outline.NOT_MENDED}.get(item.state, unknown)
+                )
             else:
                 page.labelled("because", finding.sentence)
             page.labelled("costs", outline.impact(finding))
@@ -290,10 +291,9 @@ def _ledger(page: _Page, report: Report) -> None:
     if not record:
         return
     page.heading("Predictions beside what was observed", record)
-    for entry in report.ledger.entries:
-        if entry.observed is not None:
-            mark = {True: "✓", False: "✗"}.get(entry.covered, "·") if entry.covered is not None else "·"
-            page.wrapped(f"{entry.change}: {outline.observation(entry)}", first=f"{mark} ", indent="  ")
+    for entry in outline.told_entries(report):
+        mark = {True: "✓", False: "✗", None: "·"}[entry.covered]
+        page.wrapped(f"{entry.change}: {outline.observation(entry)}", first=f"{mark} ", indent="  ")
 
 
 def _trends(page: _Page, report: Report) -> None:
