@@ -40,9 +40,9 @@ def severity_by_share(share: float) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds for a sentence: three figures, in the unit a reader would choose."""
-    if seconds >= 1:
+    if abs(seconds) >= 1:
         return f"{seconds:.3g} s"
-    return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.3g} µs"
+    return f"{seconds * 1e3:.3g} ms" if abs(seconds) >= 1e-3 else f"{seconds * 1e6:.3g} µs"
 
 
 def size(value: float, unit: str) -> str:

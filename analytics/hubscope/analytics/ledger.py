@@ -59,10 +59,17 @@ def read(path: Path) -> tuple[Recommendation, ...]:
     return tuple(found)
 
 
+def is_prediction(made: Recommendation) -> bool:
+    return made.predicted.low is not None and made.predicted.high is not None
+
+
 def add(path: Path, made: Sequence[Recommendation]) -> None:
-    """Appends predictions that the ledger does not hold yet, atomically. LakeError where it cannot be written."""
+    """Appends predictions that the ledger does not hold yet, atomically. LakeError where it cannot be written.
+
+    What has no range is an estimate from one run, and is not kept.
+    """
     known = {(r.fingerprint, r.version) for r in read(path)}
-    new = [r for r in made if (r.fingerprint, r.version) not in known]
+    new = [r for r in made if is_prediction(r) and (r.fingerprint, r.version) not in known]
     if not new:
         return
     lines = "".join(
@@ -122,6 +129,7 @@ def _entry(
     made: Recommendation, versions: Sequence[Scope], found: Mapping[tuple[str, str], Sequence[Bottleneck]]
 ) -> LedgerEntry:
     p = made.predicted
+    predicted_low, predicted_high = (p.saving if end is None else end for end in (p.low, p.high))
 
     def entry(reason: str, later: Scope | None = None, seen: shown.Change | None = None) -> LedgerEntry:
         saving = seen.saving if seen else None
@@ -135,14 +143,16 @@ def _entry(
             unit=p.unit,
             made_on=made.version,
             predicted=p.saving,
-            predicted_low=p.low,
-            predicted_high=p.high,
+            predicted_low=predicted_low,
+            predicted_high=predicted_high,
             observed_on=later.name or None if later else None,
             observed=saving,
             observed_low=seen.low if seen else None,
             observed_high=seen.high if seen else None,
             # What was not certainly saved did not come true, however wide the predicted range is.
-            covered=None if saving is None else p.low <= saving <= p.high and min(certain, saving) > 0,
+            covered=(
+                None if saving is None else predicted_low <= saving <= predicted_high and min(certain, saving) > 0
+            ),
             reason=reason,
         )
 

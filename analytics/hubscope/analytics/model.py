@@ -181,15 +181,18 @@ class Bottleneck(_Json):
 
 @dataclasses.dataclass(frozen=True)
 class Predicted(_Json):
-    """What the change would save. `now`, `then`, `saving`, `low`, `high` are in `unit`; low..high is a 90 % range."""
+    """What the change would save. `now`, `then`, `saving`, `low`, `high` are in `unit`; low..high is a 90 % range.
+
+    Without a range it is an estimate from one run, which the ledger does not keep: nobody knows how far runs differ.
+    """
 
     metric: str
     unit: str
     now: float
     then: float
     saving: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     method: str
     dimensions: Mapping[str, str] = dataclasses.field(default_factory=dict)  # which series of `metric`
     saving_seconds_per_day: float | None = None  # at the observed rate; None where the reason says why

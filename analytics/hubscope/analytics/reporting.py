@@ -192,7 +192,11 @@ def _report(location: str, data: Data, service: str | None, databases: tuple[Pat
         ledger.add(path, recommended)
     everything = {
         **earlier,
-        **{(r.fingerprint, r.version): r for r in recommended if (r.fingerprint, r.version) not in earlier},
+        **{
+            (r.fingerprint, r.version): r
+            for r in recommended
+            if ledger.is_prediction(r) and (r.fingerprint, r.version) not in earlier
+        },
     }
     settled = ledger.settle(
         [r for r in everything.values() if service is None or r.service == service], versions, found

@@ -7,6 +7,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from hubscope.analytics.findings import PREDICTION_WIDTH, fingerprint, size
 from hubscope.analytics.metrics import observe
@@ -14,6 +15,12 @@ from hubscope.analytics.model import Bottleneck, NotJudged, Predicted, Recommend
 from hubscope.analytics.recommend.whole import longest_s
 from hubscope.analytics.scope import Scope
 from hubscope.analytics.statistics import t_quantile
+
+
+ONE_RUN: Final = (
+    "from one run, which does not tell how far runs differ: an estimate, not kept as a prediction; two more runs give "
+    "it a range"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,16 +56,17 @@ def together(advices: Sequence[Advice]) -> Advice:
     )
 
 
-def _spread(values: Sequence[float]) -> float:
+def _spread(values: Sequence[float]) -> float | None:
     """The factor by which the runs' typical value may be off either way, at 90 %: Student's on logarithms.
 
     Durations are multiplied by what slows a machine down, and none is negative. A twentieth at least: two groups of
-    runs of one program are seldom nearer than that. With one run a tenth, for nothing better is known. Runs in which
-    the value was 0 have no logarithm: the others speak for the spread.
+    runs of one program are seldom nearer than that. Runs in which the value was 0 have no logarithm: the others speak
+    for the spread, and where fewer than two are left nothing does (None): one run of a Datasette put 321 ms on an
+    import that four runs minutes later put 89 ms on.
     """
     logarithms = [math.log(value) for value in values if value > 0]
     if len(logarithms) < 2:
-        return 1.1
+        return None
     error = statistics.stdev(logarithms) / len(logarithms) ** 0.5
     return max(math.exp(min(t_quantile(0.95, len(logarithms) - 1) * error, 700.0)), 1.05)
 
@@ -89,10 +97,12 @@ def recommended(
 
     low..high is a 90 % range: the method's own (`then_high`..`then_low`), made wider on both sides by the factor of
     the runs' own spread (see `_spread`), and nothing in it is more than the longest whole (see whole.py). A range
-    that reaches down to no saving, or is wider than PREDICTION_WIDTH, is said not to be known instead.
+    that reaches down to no saving, or is wider than PREDICTION_WIDTH, is said not to be known instead. One run has no
+    spread: the saving is an estimate without a range, if the method alone does not leave it too wide.
     """
     values = list(observe(case.scope, metric, dimensions).values())
-    factor = _spread(values)
+    spread = _spread(values)
+    factor = spread or 1.0
     whole = longest_s(case.scope, metric, dimensions)
     most = math.inf if whole is None else whole
     saving = min(now - then, most)
@@ -115,9 +125,9 @@ def recommended(
             now=now,
             then=now - saving,
             saving=saving,
-            low=low,
-            high=high,
-            method=method,
+            low=low if spread else None,
+            high=high if spread else None,
+            method=method if spread else f"{method}; {ONE_RUN}",
             dimensions=dict(dimensions),
             saving_seconds_per_day=spent.per_day,
             saving_observed_seconds=spent.seconds,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 
 from hubscope.analytics.detectors.slow_imports import NO_CODE
+from hubscope.analytics.import_tree import top_level
 from hubscope.analytics.metrics import package_import_time
 from hubscope.analytics.model import Bottleneck
 from hubscope.analytics.recommend.advice import Advice, Case, not_made, recommended, together
@@ -30,7 +31,7 @@ def _one(case: Case, finding: Bottleneck) -> Advice:
         finding,
         "import_lazily",
         change=f"Import {module} where it is first used, inside the function, instead of at start.",
-        where=f"the import of {module} (its trace shows which import or phase it stands in)",
+        where=_where(case, finding),
         metric="startup.package_import_time",
         dimensions=dimensions,
         now=now,
@@ -44,3 +45,18 @@ def _one(case: Case, finding: Bottleneck) -> Advice:
         saved_s=sum(values.values()),
         verify=f"`import {module}` is no longer in the trace of hub.startup",
     )
+
+
+def _where(case: Case, finding: Bottleneck) -> str:
+    """The module whose import brings it. Spans name modules and no files, so whose code that is, is left to say."""
+    module = finding.facts["module"]
+    rows = {(row["trace_id"], row["span_id"]): row for row in case.scope.rows("startup_imports")}
+    for evidence in finding.evidence:
+        for span_id in evidence.offender_span_ids:
+            row = rows.get((evidence.trace_id, span_id))
+            around = rows.get((evidence.trace_id, row["parent_span_id"])) if row else None
+            if around:
+                package = top_level(around["module"])
+                whose = f"if {package} is an installed package, that file is its maintainers'"
+                return f"the import of {module} inside that of {around['module']} ({whose})"
+    return f"the import of {module}, inside no other that was recorded (its trace shows the phase)"

@@ -237,9 +237,10 @@ def _levels(item: outline.Item) -> list[Level]:
     p = item.recommendation.predicted
     observed_then = None if item.observed is None or item.observed.observed is None else p.now - item.observed.observed
     top = max(abs(p.now), abs(p.then), abs(observed_then or 0.0)) or 1.0
+    ends = [None if saved is None else (p.now - saved) / top for saved in (p.high, p.low)]
     levels = [
         Level("now", "now", p.now, p.now / top),
-        Level("predicted", "then", p.then, p.then / top, (p.now - p.high) / top, (p.now - p.low) / top),
+        Level("predicted", "then", p.then, p.then / top, *ends),
     ]
     if observed_then is not None:
         levels.append(Level("observed", "seen", observed_then, observed_then / top))

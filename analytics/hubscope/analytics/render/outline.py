@@ -334,7 +334,7 @@ def saving(advice: Recommendation) -> str:
     """The headline of a prediction: `310 ms less (280 to 340 ms)`."""
     predicted = advice.predicted
     span = numbers.interval(predicted.low, predicted.high, predicted.unit)
-    return f"{numbers.quantity(predicted.saving, predicted.unit)}" + (f" ({span})" if span else "")
+    return f"{numbers.quantity(predicted.saving, predicted.unit)} ({span or 'one run: no range'})"
 
 
 def metric_name(advice: Recommendation) -> str:
