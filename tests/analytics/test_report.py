@@ -675,6 +675,47 @@ def test_a_slower_version_is_a_regression_with_its_place(lake: Any) -> None:
     assert {c.verdict for c in groups} == {"unknown"}
 
 
+@pytest.mark.parametrize(
+    ("before_ms", "after_ms", "verdict"),
+    [(0.035, 0.095, "unknown"), (0.2, 0.3, "unknown"), (0.05, 0.4, "worse"), (1, 2, "worse"), (2, 1, "better")],
+)
+def test_what_a_sleeping_processor_costs_is_no_verdict(
+    before_ms: float, after_ms: float, verdict: str, lake: Any
+) -> None:
+    """35 µs that became 95 after a new pause are no regression; 1 ms that became 2 is, and so is 50 µs at 400."""
+    for version, ms in (("1", before_ms), ("2", after_ms)):
+        for i in range(5):
+            run = lake.run(version)
+            for _ in range(3):
+                query = lake.query("SELECT a FROM m WHERE id = ?", ms * (1 + i / 100), "m")
+                run.trace(lake.span("task ask", 5 + i / 100, query))
+    compared = {c.metric: c for c in compare(lake.write(), "1", "2")}
+    assert compared["query.duration"].verdict == verdict
+    assert ("a processor that slept" in compared["query.duration"].reason) is (verdict == "unknown")
+    assert compared["root.duration"].verdict == "same"
+
+
+def test_operations_of_one_version_alone_are_named(lake: Any) -> None:
+    """What every run of one version has and no run of the other is new, or gone; what some runs have may be chance."""
+    for version, names in (("1", ("old way", "both")), ("2", ("both", "brand new"))):
+        for i in range(3):
+            run = lake.run(version)
+            for name in (*names, *(("seldom",) if version == "2" and i == 0 else ())):
+                run.trace(lake.span(f"task {name}", 12))
+    made = checked(lake.write())
+    told = {c.dimensions["operation"]: c for c in made.comparisons if c.metric == "root.duration"}
+    verdicts = {name: c.verdict for name, c in told.items()}
+    assert verdicts == {"task old way": "gone", "task both": "same", "task brand new": "new", "task seldom": "unknown"}
+    new = told["task brand new"]
+    assert (new.before, new.after, new.change, new.runs_before, new.runs_after) == (None, 0.012, None, 0, 3)
+    assert told["task seldom"].reason == "only 2 has it, in 1 of 3 runs"
+    for page in (text.render(made), markdown.render(made), html.render(made)):
+        said = " ".join(page.split()).lower()
+        assert "new in version 2: task brand new (12 ms)" in said
+        assert "gone since version 1: task old way (12 ms)" in said
+    assert "version 1 (3 runs) against version 2 (3 runs)" in text.render(made)
+
+
 def test_predictions_meet_the_next_version(lake: Any) -> None:
     """Predictions made on version 1 are kept, and stand beside what version 2 shows, covered, with the error."""
     for i in range(3):

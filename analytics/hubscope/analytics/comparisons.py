@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from hubscope.analytics import kpis, metrics, statistics
+from hubscope.analytics.findings import counted, duration
 from hubscope.analytics.metrics import Series
 from hubscope.analytics.model import Comparison
 from hubscope.analytics.scope import Scope
@@ -16,9 +17,8 @@ from hubscope.analytics.scope import Scope
 # A series that holds less than this share of all the time in its metric is not compared: nobody would act on it, and
 # each further metric costs the others power. The choice looks at time, never at the difference.
 MINIMUM_SHARE: Final = 0.001
-# Below 20 µs a duration is the clock's and the interpreter's, not the program's.
-FLOOR_S: Final = 20e-6
 
+VERDICTS: Final = ("worse", "better", "new", "gone", "same", "unknown")  # as they are listed
 _TOO_FEW: Final = f"fewer than {statistics.MIN_RUNS} runs on a side"
 
 
@@ -33,15 +33,17 @@ class _Pair:
 
 
 def compare_groups(pairs: Sequence[tuple[Scope, Scope]]) -> tuple[Comparison, ...]:
-    """Every metric that both groups of a pair have; p-values adjusted over all pairs together.
+    """Every metric that both groups of a pair have; p-values adjusted over all pairs together. And each root operation
+    that only one of them has: new, or gone.
 
-    Worst first, then better, then same, then unknown; within each by the time at stake.
+    Worst first, then better, new, gone, same, unknown; within each by the time at stake.
     """
     found = [_judge(*both) for pair in pairs for both in _common(*pair)]
     adjusted = statistics.benjamini_hochberg([p.difference.p_value for p in found if p.difference is not None])
     values = iter(adjusted)
     compared = [_comparison(pair, next(values) if pair.difference is not None else None) for pair in found]
-    order = {"worse": 0, "better": 1, "same": 2, "unknown": 3}
+    compared += [one for pair in pairs for one in _one_sided(*pair)]
+    order = {verdict: place for place, verdict in enumerate(VERDICTS)}
     return tuple(
         sorted(
             compared,
@@ -65,6 +67,37 @@ def _common(before: Scope, after: Scope) -> list[tuple[Series, Series, Scope, Sc
     return result
 
 
+def _one_sided(before: Scope, after: Scope) -> list[Comparison]:
+    """Root operations that only one side has. One that not every run of that side shows may be chance: unknown."""
+    old, new = ({s.key: s for s in metrics.root_durations(scope)} for scope in (before, after))
+    found = []
+    for key in sorted(old.keys() ^ new.keys()):
+        is_new = key in new
+        series, scope = (new[key], after) if is_new else (old[key], before)
+        median, seen = float(np.median(_values(series))), len(series.values)
+        in_all = seen == len(scope.runs)
+        found.append(
+            Comparison(
+                metric=series.metric,
+                dimensions=dict(series.dimensions),
+                before=None if is_new else median,
+                after=median if is_new else None,
+                change=None,
+                low=None,
+                high=None,
+                verdict=("new" if is_new else "gone") if in_all else "unknown",
+                minimum_detectable_effect=None,
+                runs_before=0 if is_new else seen,
+                runs_after=seen if is_new else 0,
+                unit=series.unit,
+                reason=f"only {scope.name or 'one side'} has it, in {seen} of {counted(len(scope.runs), 'run')}",
+                before_group=before.name,
+                after_group=after.name,
+            )
+        )
+    return found
+
+
 def _kpi_series(scope: Scope) -> list[Series]:
     """KPIs with a target. Those without one, and scales that a program only shows when asked for, are not compared."""
     found = []
@@ -85,7 +118,7 @@ def _judge(old: Series, new: Series, before: Scope, after: Scope) -> _Pair:
         reason = f"{_TOO_FEW}: {len(a)} before, {len(b)} after"
     elif min(*a, *b) <= 0:
         reason = "a value of 0 or less has no ratio"
-    elif old.unit == "s" and max(float(np.median(a)), float(np.median(b))) < FLOOR_S:
+    elif old.unit == "s" and max(float(np.median(a)), float(np.median(b))) < statistics.FLOOR_S:
         reason = "under 20 µs, too short to judge"
     else:
         difference = statistics.compare_runs(a, b)
@@ -103,11 +136,15 @@ def _comparison(pair: _Pair, adjusted_p: float | None) -> Comparison:
     verdict = "unknown"
     if d is not None and adjusted_p is not None:
         verdict = statistics.verdict(d, adjusted_p, higher_is_better=pair.before.higher_is_better)
-        if verdict in ("better", "worse") and not statistics.are_apart(_values(pair.before), _values(pair.after)):
+        told = verdict in ("better", "worse")
+        if told and pair.before.unit == "s" and abs(d.after - d.before) < statistics.WAKING_S:
+            verdict = "unknown"
+            reason = f"under {duration(statistics.WAKING_S)} apart: a processor that slept is that much slower"
+        elif told and not statistics.are_apart(_values(pair.before), _values(pair.after)):
             verdict = "unknown"
         if verdict == "same":
             reason = f"the whole 95 % interval lies within ±{statistics.EQUIVALENCE_MARGIN:.0%}"
-        elif verdict == "unknown":
+        elif verdict == "unknown" and not reason:
             reason = (
                 f"not certain at {statistics.ALPHA:.0%} over all metrics of this report, "
                 f"and not within ±{statistics.EQUIVALENCE_MARGIN:.0%}; "

@@ -233,7 +233,7 @@ class Comparison(_Json):
     change: float | None
     low: float | None
     high: float | None
-    verdict: str  # better | worse | same | unknown
+    verdict: str  # better | worse | same | unknown; new | gone: an operation that only one side has
     minimum_detectable_effect: float | None
     runs_before: int
     runs_after: int

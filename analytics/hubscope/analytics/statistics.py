@@ -25,6 +25,12 @@ EQUIVALENCE_MARGIN: Final = 0.05
 MIN_RUNS: Final = 3
 # Fewer than 5 runs a side make a claim only from this factor on; a busy machine slows a run by less, as a rule.
 FEW_RUNS_FACTOR: Final = 1.5
+# Below 20 µs a duration is the clock's and the interpreter's, not the program's.
+FLOOR_S: Final = 20e-6
+# Two durations that differ by less are not called better or worse: a processor and caches that slept are that slow.
+# An indexed SQLite query of 12 µs took 45 µs after a pause of 1 ms, 140 µs (172 at most, one stall aside) after
+# one of 50 or 200 ms. What is repeated back to back does not pay it, and shows in the duration of its operation.
+WAKING_S: Final = 200e-6
 # The power at which the minimum detectable effect is stated.
 POWER: Final = 0.8
 

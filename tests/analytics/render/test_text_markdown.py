@@ -16,6 +16,12 @@ def test_text_is_the_golden_file(report: model.Report, golden: Golden) -> None:
     golden("report.txt", text.render(report))
 
 
+def test_a_sentence_ends_before_the_next_begins() -> None:
+    """How a saving was computed and how to check it are two sentences, whether or not the method ends with a stop."""
+    assert markdown._sentence("scaled by that ratio") == "Scaled by that ratio."
+    assert markdown._sentence("It is known.") == "It is known."
+
+
 def test_markdown_is_the_golden_file(report: model.Report, golden: Golden) -> None:
     """The whole report, as a pull request shows it."""
     golden("report.md", markdown.render(report))

@@ -16,7 +16,6 @@ from hubscope.analytics.recommend.whole import longest_s
 from hubscope.analytics.scope import Scope
 from hubscope.analytics.statistics import t_quantile
 
-
 ONE_RUN: Final = (
     "from one run, which does not tell how far runs differ: an estimate, not kept as a prediction; two more runs give "
     "it a range"

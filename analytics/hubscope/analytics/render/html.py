@@ -93,6 +93,7 @@ def render(report: Report) -> str:
             worst_trace=lambda item: _worst_trace(report, item["source"]),
             levels=lambda item: _levels(item["source"]),
             told=told,
+            one_sided=outline.one_sided(report.comparisons, outline.ONE_SIDED),
             rest=rest,
             scale=plots.change_scale(report.comparisons),
             groups=outline.comparison_groups(report),

@@ -177,6 +177,7 @@ def _comparisons(report: Report) -> str:
 
     parts = [f"### Comparison: {_text(outline.comparison_groups(report))}"]
     parts.append(_table(head, rows(told)) if told else "Nothing became better or worse.")
+    parts += [_sentence(line) for line in outline.one_sided(report.comparisons, outline.ONE_SIDED)]
     if rest:
         parts.append(_folded(f"{numbers.count(len(rest), 'metric')} the same or not judged", _table(head, rows(rest))))
     return "\n\n".join(parts)

@@ -28,6 +28,7 @@ from hubscope.analytics.model import (
 from hubscope.analytics.render import numbers
 from hubscope.semconv import OWN_PHASE
 
+ONE_SIDED = 6  # operations that only one version has, in each line that names them
 TOP_FINDINGS = 5  # on the terminal and in Markdown; the HTML shows all
 
 
@@ -266,8 +267,26 @@ def told_comparisons(report: Report) -> tuple[tuple[Comparison, ...], tuple[Comp
     """Comparisons that became better or worse (or could not be judged first-hand), and those that stayed the same."""
     order = {"worse": 0, "better": 1, "unknown": 2}
     told = [c for c in report.comparisons if c.verdict in ("worse", "better")]
-    rest = [c for c in report.comparisons if c.verdict not in ("worse", "better")]
+    rest = [c for c in report.comparisons if c.verdict not in ("worse", "better", "new", "gone")]
     return tuple(sorted(told, key=lambda c: order[c.verdict])), tuple(rest)
+
+
+def one_sided(comparisons: Sequence[Comparison], shown: int) -> tuple[str, ...]:
+    """`new in version 3: task brand new (12 ms)`, one line for what appeared and one for what vanished."""
+    lines = []
+    for verdict, words in (("new", "new in"), ("gone", "gone since")):
+        ones = [c for c in comparisons if c.verdict == verdict]
+        for before, after in dict.fromkeys((c.before_group, c.after_group) for c in ones):
+            mine = [c for c in ones if (c.before_group, c.after_group) == (before, after)]
+            names = [
+                f"{c.dimensions.get('operation') or '(no name)'} "
+                f"({numbers.quantity(c.after if verdict == 'new' else c.before, c.unit)})"
+                for c in mine
+            ]
+            more = f" and {len(names) - shown} more" if len(names) > shown else ""
+            group = _group((after if verdict == "new" else before) or ("after" if verdict == "new" else "before"))
+            lines.append(f"{words} {group}: {', '.join(names[:shown])}{more}")
+    return tuple(lines)
 
 
 def comparison_title(comparison: Comparison) -> str:
@@ -293,7 +312,10 @@ def comparison_verdict(comparisons: Sequence[Comparison]) -> str:
     if not comparisons:
         return "The two have no metric in common that could be compared."
     became = f"{numbers.count(counted['better'], 'metric')} became better, {counted['worse']} worse"
-    return f"{became}; {counted['same']} stayed the same, {counted['unknown']} could not be judged."
+    sides = [(sum(c.verdict == name for c in comparisons), word) for name, word in (("new", "new"), ("gone", "gone"))]
+    one_side = ", ".join(f"{numbers.count(number, 'operation')} {word}" for number, word in sides if number)
+    judged = f"{became}; {counted['same']} stayed the same, {counted['unknown']} could not be judged"
+    return f"{judged}; {one_side}." if one_side else f"{judged}."
 
 
 def comparison_groups(report: Report) -> str:
@@ -302,7 +324,9 @@ def comparison_groups(report: Report) -> str:
         return ""
     first = report.comparisons[0]
     before, after = _group(first.before_group or "before"), _group(first.after_group or "after")
-    runs_before, runs_after = numbers.count(first.runs_before, "run"), numbers.count(first.runs_after, "run")
+    both = [c for c in report.comparisons if (c.before_group, c.after_group) == (first.before_group, first.after_group)]
+    runs_before = numbers.count(max(c.runs_before for c in both), "run")
+    runs_after = numbers.count(max(c.runs_after for c in both), "run")
     return f"{before} ({runs_before}) against {after} ({runs_after})"
 
 

@@ -259,6 +259,8 @@ def _comparisons(page: _Page, report: Report, every: bool) -> None:
         page.lines.append(_comparison_line(page, comparison, _cut(title, width), width))
         if every and comparison.verdict == "unknown" and comparison.reason:
             page.wrapped(comparison.reason, indent="    ", style="dim")
+    for line in outline.one_sided(report.comparisons, outline.ONE_SIDED):
+        page.wrapped(line, first="  ", indent="    ")
     if every:
         return
     same = sum(c.verdict == "same" for c in rest)
