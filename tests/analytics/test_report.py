@@ -17,7 +17,7 @@ import pytest
 from hubscope.analytics import compare, connect, lru, report, reporting
 from hubscope.analytics.detectors import DETECTORS, regression
 from hubscope.analytics.engine import Engine
-from hubscope.analytics.findings import PREDICTION_WIDTH
+from hubscope.analytics.findings import PREDICTION_WIDTH, size
 from hubscope.analytics.model import Report, Trace, json_schema
 from hubscope.analytics.recommend import no_method, whole
 from hubscope.analytics.render import html, markdown, text
@@ -867,6 +867,11 @@ def test_a_lazy_import_says_in_which_module_it_stands(lake: Any) -> None:
     inside, alone = (r.where for r in checked(lake.write()).recommendations)
     assert "inside that of datasette.app (if datasette is an installed package" in inside
     assert "inside no other that was recorded" in alone
+
+
+def test_a_saving_below_zero_is_said_in_its_unit() -> None:
+    """An interval that reaches below zero reads like one above it."""
+    assert [size(seconds, "s") for seconds in (-2.5, -0.00799, -8e-6)] == ["-2.5 s", "-7.99 ms", "-8 µs"]
 
 
 def test_a_removal_saves_something_however_unlike_two_runs_are(lake: Any) -> None:
