@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -150,6 +150,8 @@ def test_a_secret_is_nowhere_and_the_rest_is_everywhere(
     """Wherever a secret stands, no column and no forwarded byte has it, and all else is as it was sent."""
     template, secret = planted
     request, clean = _request(signal), _request(signal)
+    without = decode([Record(signal, clean.SerializeToString(), 0)])
+    assume(secret not in str([rows.to_pylist() for rows in without.values()]))  # a name of a column, for one
     places = list(_places(request))
     number = data.draw(st.integers(0, len(places) - 1))
     (holder, field), (same, _) = places[number], list(_places(clean))[number]
