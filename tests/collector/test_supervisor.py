@@ -129,11 +129,11 @@ class FullDisk(wal._OsFile):
 
     full = False
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, offset: int) -> None:
         if FullDisk.full:
-            super().write(data[: len(data) // 2])
+            super().write(data[: len(data) // 2], offset)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        super().write(data)
+        super().write(data, offset)
 
 
 def test_a_full_disk_pauses_and_resumes_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

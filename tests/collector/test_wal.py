@@ -55,7 +55,8 @@ def test_a_torn_tail_loses_only_the_torn_record(
     directory = tmp_path_factory.mktemp("wal")
     SegmentWriter(directory).append(records)
     (opened,) = wal.open_segments(directory)
-    cut = data.draw(st.integers(0, opened.stat().st_size))
+    whole_bytes = opened.stat().st_size
+    cut = data.draw(st.integers(0, whole_bytes))
     os.truncate(opened, cut)
     whole, size = 0, 0
     while whole < len(records) and size + len(wal.encode(records[whole])) <= cut:
@@ -66,7 +67,7 @@ def test_a_torn_tail_loses_only_the_torn_record(
 
     read = [r for path in wal.sealed_segments(directory) for r in wal.read_segment(path)]
     assert read == records[:whole]
-    assert recovered.torn_bytes == cut - size
+    assert recovered.torn_bytes == (cut - size if cut < whole_bytes else 0)
     assert recovered.last_records == tuple(records[:whole])
 
 
@@ -90,6 +91,69 @@ def test_one_changed_byte_is_noticed(
             read.append(found)
     assert read == records[: len(read)]
     assert str(sealed) in caught.value.message
+
+
+@settings(max_examples=80, deadline=None)
+@given(records=RECORDS, is_recovered=st.booleans(), data=st.data())
+def test_a_sealed_segment_cut_anywhere_is_noticed(
+    tmp_path_factory: pytest.TempPathFactory, records: list[Record], is_recovered: bool, data: st.DataObject
+) -> None:
+    """Cut to nothing, between two records or inside one, also one sealed by a recovery: its whole records, and why."""
+    directory = tmp_path_factory.mktemp("wal")
+    writer = SegmentWriter(directory)
+    for record_ in records:
+        writer.append([record_])
+    if is_recovered:
+        SegmentWriter(directory)
+    else:
+        writer.close()
+    (sealed,) = wal.sealed_segments(directory)
+    ends = [0]
+    for record_ in records:
+        ends.append(ends[-1] + len(wal.encode(record_)))
+    cut = data.draw(st.sampled_from(ends) | st.integers(0, sealed.stat().st_size - 1))
+    os.truncate(sealed, cut)
+    read: list[Record] = []
+    with pytest.raises(wal.DamagedSegmentError, match="cut off"):  # noqa: PT012 - the records before are the answer too
+        for found in wal.read_segment(sealed):
+            read.append(found)
+    assert read == records[: sum(end <= cut for end in ends) - 1]
+
+
+def test_a_record_taken_out_or_put_behind_is_noticed(tmp_path: Path) -> None:
+    """Whole records with right checksums are not enough: their number, their bytes and they themselves must be those
+    that were sealed."""
+    parts = [wal.encode(record(text)) for text in ("a", "b", "c")]
+    path, mark = tmp_path / f"{1:016d}.wal", wal.encode_segment([record(t) for t in "abc"])[sum(map(len, parts)) :]
+    for content in (
+        [parts[0], parts[2], mark],
+        [parts[0], parts[2], parts[1], mark],
+        [*parts, parts[0], mark],
+        [*parts, mark, parts[0]],
+        [*parts, mark, mark],
+        [mark],
+    ):
+        path.write_bytes(b"".join(content))
+        with pytest.raises(wal.DamagedSegmentError, match=r"were sealed|behind its end"):
+            list(wal.read_segment(path))
+    path.write_bytes(b"".join([*parts, mark]))
+    assert [r.payload for r in wal.read_segment(path)] == [b"a", b"b", b"c"]
+
+
+def old(text: str) -> bytes:
+    """A record as version 1 wrote it."""
+    return b"HSW1" + wal.encode(record(text))[4:]
+
+
+def test_a_log_of_the_version_before_is_read(tmp_path: Path) -> None:
+    """Segments without an end mark, sealed or left open by the version before, are read whole."""
+    (tmp_path / f"{1:016d}.wal").write_bytes(old("a") + old("b"))
+    (tmp_path / f"{2:016d}.open").write_bytes(old("c") + old("torn")[:-1])
+    writer = SegmentWriter(tmp_path)
+    writer.append([record("d")])
+    writer.close()
+    assert payloads(tmp_path) == ["a", "b", "c", "d"]
+    assert writer.recovery.torn_bytes == len(old("torn")) - 1
 
 
 def test_numbers_are_never_used_twice(tmp_path: Path) -> None:
@@ -177,11 +241,14 @@ class FullDisk:
 
     def __init__(self, path: Path) -> None:
         self.real = wal._OsFile(path)
+        self.size_bytes = path.stat().st_size
 
-    def write(self, data: bytes) -> None:
-        taken = data[: FullDisk.room_bytes]
-        self.real.write(taken)
-        FullDisk.room_bytes -= len(taken)
+    def write(self, data: bytes, offset: int) -> None:
+        over = max(0, self.size_bytes - offset)  # what is written over has its room already
+        taken = data[: FullDisk.room_bytes + over]
+        self.real.write(taken, offset)
+        FullDisk.room_bytes -= max(0, len(taken) - over)
+        self.size_bytes = max(self.size_bytes, offset + len(taken))
         if len(taken) < len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -190,6 +257,7 @@ class FullDisk:
 
     def truncate(self, size_bytes: int) -> None:
         self.real.truncate(size_bytes)
+        self.size_bytes = size_bytes
 
     def close(self) -> None:
         self.real.close()
@@ -211,10 +279,34 @@ def test_a_full_disk_takes_nothing_by_halves(tmp_path: Path, room_bytes: int) ->
     assert payloads(tmp_path) == ["kept", "after"]
 
 
+def test_a_full_disk_does_not_stop_the_sealing(tmp_path: Path) -> None:
+    """What was taken is sealed, whole, while there is no room at all: the worker that is to make some needs it."""
+    FullDisk.room_bytes = 10**9
+    writer = SegmentWriter(tmp_path, open_file=FullDisk)
+    writer.append([record("kept")])
+    FullDisk.room_bytes = 0
+    with pytest.raises(OSError, match="No space left"):
+        writer.append([record("refused")])
+    assert writer.seal() == 1
+    assert payloads(tmp_path) == ["kept"]
+
+
+def test_a_kill_after_a_refused_append_loses_nothing(tmp_path: Path) -> None:
+    """The end mark that the refused append wrote over is written anew by the recovery."""
+    FullDisk.room_bytes = 10**9
+    writer = SegmentWriter(tmp_path, open_file=FullDisk)
+    writer.append([record("kept")])
+    FullDisk.room_bytes = 30
+    with pytest.raises(OSError, match="No space left"):
+        writer.append([record("refused" * 10)])
+    SegmentWriter(tmp_path)
+    assert payloads(tmp_path) == ["kept"]
+
+
 def test_a_newer_log_is_refused_not_cut(tmp_path: Path) -> None:
     """A record of a later version is no torn tail: opening says so, and the file stays as it was."""
     newer = tmp_path / f"{1:016d}.open"
-    content = b"HSW2" + wal.encode(record("x"))[4:]
+    content = b"HSW3" + wal.encode(record("x"))[4:]
     newer.write_bytes(content)
     with pytest.raises(LakeError, match="newer hubscope"):
         SegmentWriter(tmp_path)

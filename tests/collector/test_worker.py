@@ -23,7 +23,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from hubscope.collector.configuration.settings import CollectorSettings, Limits
 from hubscope.collector.deaths import MAX_DEATHS
-from hubscope.collector.log.wal import Record, SegmentWriter, Signal, sealed_segments
+from hubscope.collector.log.wal import END_SIZE_BYTES, Record, SegmentWriter, Signal, encode, sealed_segments
 from hubscope.exporters.forward import ForwardConfig
 from hubscope.lake_schema import EXPONENTIAL_HISTOGRAM, GAUGE, SCHEMAS, TRACES
 from hubscope.semconv import METRIC_KPI, METRIC_PLUGIN_OVERHEAD
@@ -331,7 +331,7 @@ def test_a_damaged_segment_gives_what_can_be_read(lab: Lab) -> None:
     lab.add(spans_request("a"), spans_request("b"))
     path = sealed_segments(lab.settings.wal_dir)[0]
     data = bytearray(path.read_bytes())
-    data[-1] ^= 1
+    data[-END_SIZE_BYTES - 1] ^= 1
     path.write_bytes(data)
     worker = lab.start()
     until(lambda: lab.names() == ["a"], "the good record is in the lake")
@@ -339,6 +339,23 @@ def test_a_damaged_segment_gives_what_can_be_read(lab: Lab) -> None:
     (letter,) = lab.letters()
     assert "the checksum is wrong" in letter["reason"]
     assert (lab.state / "dead-letter" / letter["payload"]).read_bytes() == bytes(data)
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_segment_cut_between_records_is_no_silent_loss(lab: Lab, left: int) -> None:
+    """Cut to nothing or to a whole record: what is left is in the lake; the rest is said, counted and a dead letter."""
+    records = spans_request("a"), spans_request("b")
+    lab.add(*records)
+    path = sealed_segments(lab.settings.wal_dir)[0]
+    os.truncate(path, sum(len(encode(one)) for one in records[:left]))
+    lab.add(spans_request("c"))
+    worker = lab.start()
+    until(lambda: lab.names() == ["a", "c"][1 - left :], "what can be read is in the lake")
+    until(lambda: lab.status().get("dead_letters") == 1, "it is counted")
+    talk = lab.stop(worker)
+    assert "segment 1 is damaged" in talk
+    (letter,) = lab.letters()
+    assert "its end was cut off" in letter["reason"]
 
 
 def test_a_lake_that_cannot_be_used_ends_with_4(lab: Lab) -> None:

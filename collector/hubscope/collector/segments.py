@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hubscope.collector.log.dead_letter import set_segment_aside
 from hubscope.collector.log.durable import write_durably
-from hubscope.collector.log.wal import DamagedSegmentError, Record, encode, read_segment
+from hubscope.collector.log.wal import DamagedSegmentError, Record, encode_segment, read_segment
 from hubscope.collector.otlp.decode import decode_arriving
 from hubscope.errors import LakeError, RetryableError
 from hubscope.processors.batch import Batch
 from hubscope.processors.pipeline import Chain
+
+_log = logging.getLogger("hubscope.worker")
 
 
 def readable_records(path: Path, state_dir: Path, segment: int) -> list[Record]:
@@ -22,6 +25,7 @@ def readable_records(path: Path, state_dir: Path, segment: int) -> list[Record]:
             records.append(record)
     except DamagedSegmentError as error:
         set_segment_aside(state_dir, segment, path, str(error))
+        _log.error("segment %d is damaged; %d requests of it are read: %s", segment, len(records), error.message)
     return records
 
 
@@ -75,7 +79,7 @@ class ChangedLog:
         path = self._directory / f"{segment:016d}.wal"
         if changed:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_durably(path, b"".join(encode(Record(records[i].signal, changed[i], i)) for i in sorted(changed)))
+            write_durably(path, encode_segment([Record(records[i].signal, changed[i], i) for i in sorted(changed)]))
         elif path.exists():
             path.unlink()  # of a past that is now redone
 
@@ -113,7 +117,7 @@ class DerivedLog:
         """Keep the derived records of a segment; none are kept as no file."""
         if records:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_durably(self._path(segment), b"".join(encode(record) for record in records))
+            write_durably(self._path(segment), encode_segment(records))
 
     def records(self, segment: int) -> list[Record]:
         """The derived records of a segment, which may be none."""

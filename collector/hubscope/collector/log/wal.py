@@ -7,9 +7,14 @@ the last one is sealed, so the folder always holds the highest number, also when
 
 A record is a 22-byte header and the payload, an OTLP Export…ServiceRequest in protobuf, decompressed:
 
-    magic "HSW1" | length u32 | crc32 u32 | signal u8 | flags u8 | received_unix_nano u64      (little-endian)
+    magic "HSW2" | length u32 | crc32 u32 | signal u8 | flags u8 | received_unix_nano u64      (little-endian)
 
 The checksum covers signal, flags, received time and payload. `flags` is 0; a reader ignores it.
+
+A segment ends with a record of signal 0, its end mark: how many records and bytes stand before it, and a checksum over
+their headers. So a sealed segment that was cut anywhere, also between two records or to nothing, is known to be
+damaged. Each append writes the mark behind its records and the next one writes over it, so that sealing takes no write,
+no sync and no room on a full disk. Version 1 of the log ("HSW1") had no marks; it is read as it is.
 """
 
 from __future__ import annotations
@@ -27,9 +32,13 @@ from zlib import crc32
 from hubscope.collector.log.durable import sync_directory
 from hubscope.errors import LakeError
 
-MAGIC: Final = b"HSW1"
+MAGIC: Final = b"HSW2"
+OLD_MAGIC: Final = b"HSW1"  # without end marks
 HEADER: Final = struct.Struct("<4sIIBBQ")
 _CHECKED: Final = struct.Struct("<BBQ")  # the header's part that the checksum covers
+_END: Final = struct.Struct("<QII")  # bytes, records, checksum of their headers
+_END_SIGNAL: Final = 0
+END_SIZE_BYTES: Final = HEADER.size + _END.size
 SEAL_AGE_S: Final = (
     0.5  # queryable within 2 s of the acknowledgement: half a second here leaves 1.5 s to decode and write
 )
@@ -58,6 +67,31 @@ class Record(NamedTuple):
     received_unix_nano: int
 
 
+class _End(NamedTuple):
+    """What stands in a segment so far, as its end mark tells it. The headers hold the checksums of the payloads."""
+
+    size_bytes: int = 0
+    records: int = 0
+    headers_crc32: int = 0
+
+    def after(self, encoded: Sequence[bytes]) -> _End:
+        """The same behind these records too. 0.3 us a record."""
+        size_bytes, records, headers_crc32 = self
+        for one in encoded:
+            size_bytes += len(one)
+            headers_crc32 = crc32(one[: HEADER.size], headers_crc32)
+        return _End(size_bytes, records + len(encoded), headers_crc32)
+
+    def mark(self) -> bytes:
+        """As it is written; nothing for an empty segment, which only keeps its number."""
+        return _framed(_END_SIGNAL, _END.pack(*self), 0) if self.records else b""
+
+    @property
+    def marked_size_bytes(self) -> int:
+        """The segment's size with the mark."""
+        return self.size_bytes + END_SIZE_BYTES if self.records else 0
+
+
 class DamagedSegmentError(LakeError):
     """A sealed segment cannot be read from `offset` on: the disk changed what was written."""
 
@@ -84,7 +118,7 @@ class Recovery(NamedTuple):
 class SegmentFile(Protocol):
     """What the writer needs of a file. Tests pass one that fails as a full disk does."""
 
-    def write(self, data: bytes) -> None: ...
+    def write(self, data: bytes, offset: int) -> None: ...
     def sync(self) -> None: ...
     def truncate(self, size_bytes: int) -> None: ...
     def close(self) -> None: ...
@@ -94,9 +128,11 @@ class _OsFile:
     """A segment on disk, readable by its owner alone."""
 
     def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o600)
+        flags = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o600)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, offset: int) -> None:
+        os.lseek(self._fd, offset, os.SEEK_SET)
         view = memoryview(data)
         while view:  # a nearly full disk takes a part, then fails
             view = view[os.write(self._fd, view) :]
@@ -113,11 +149,13 @@ class _OsFile:
 
 def encode(record: Record) -> bytes:
     """One record as it stands in a segment."""
-    checked = _CHECKED.pack(record.signal, 0, record.received_unix_nano)
-    checksum = crc32(record.payload, crc32(checked))
-    return (
-        HEADER.pack(MAGIC, len(record.payload), checksum, record.signal, 0, record.received_unix_nano) + record.payload
-    )
+    return _framed(record.signal, record.payload, record.received_unix_nano)
+
+
+def encode_segment(records: Sequence[Record]) -> bytes:
+    """A whole sealed segment: the records and its end mark."""
+    encoded = [encode(record) for record in records]
+    return b"".join([*encoded, _End().after(encoded).mark()])
 
 
 def segment_number(path: Path) -> int:
@@ -173,20 +211,33 @@ def log_size_bytes(directory: Path) -> int:
 def read_segment(path: Path) -> Iterator[Record]:
     """The records of a sealed segment in the order of their acknowledgement.
 
-    Raises DamagedSegmentError at the first record whose checksum is wrong, after all the good ones before it, and
-    LakeError for a segment of a newer version.
+    Raises DamagedSegmentError at the first record whose checksum is wrong, or where the end is not the one that was
+    sealed, after all the good ones before it, and LakeError for a segment of a newer version.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise LakeError(f"{path}: {error.strerror}", "is the disk there, and the folder yours?") from error
-    offset = 0
-    while offset < len(data):
-        found = _record_at(data, offset, path)
+    end = _End()
+    while end.size_bytes < len(data):
+        found = _record_at(data, end.size_bytes, path)
         if isinstance(found, str):
-            raise DamagedSegmentError(path, offset, found)
+            raise DamagedSegmentError(path, end.size_bytes, found)
+        if isinstance(found, _End):
+            if found != end:
+                raise DamagedSegmentError(
+                    path,
+                    end.size_bytes,
+                    f"{found.records} records ({found.size_bytes} B) were sealed; {end.records} ({end.size_bytes} B)"
+                    " stand here, or others",
+                )
+            if len(data) > end.marked_size_bytes:
+                raise DamagedSegmentError(path, end.marked_size_bytes, "something stands behind its end")
+            return
         yield found
-        offset += HEADER.size + len(found.payload)
+        end = _behind(end, data, found)
+    if not data.startswith(OLD_MAGIC):  # an old one has no mark, and none is sealed while it is empty
+        raise DamagedSegmentError(path, len(data), "its end was cut off, and what stood before it may be missing")
 
 
 def remove_segment(path: Path) -> None:
@@ -219,7 +270,8 @@ class SegmentWriter:
         self._open_file = open_file
         self._clock = clock
         self._file: SegmentFile | None = None
-        self._size_bytes = 0  # of the open segment, all of it on disk
+        self._end = _End()  # of the open segment, all of it on disk
+        self._is_marked = True  # the end mark stands behind it; not after a failed write
         self._first_append_s = 0.0
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.recovery = _recover(directory)
@@ -244,30 +296,28 @@ class SegmentWriter:
         if not records:
             return
         file = self._file or self._start()
-        data = b"".join([encode(record) for record in records])
-        try:
-            file.write(data)
-            file.sync()
-        except OSError:
-            self._give_up_tail(file)
-            raise
-        if not self._size_bytes:
+        encoded = [encode(record) for record in records]
+        end = self._end.after(encoded)
+        self._write(file, b"".join([*encoded, end.mark()]))
+        if not self._end.records:
             self._first_append_s = self._clock()
-        self._size_bytes += len(data)
+        self._end = end
 
     def due(self) -> bool:
         """Whether the open segment is old or large enough to be sealed."""
-        if not self._size_bytes:
+        if not self._end.records:
             return False
-        return self._size_bytes >= self.seal_size_bytes or self._clock() - self._first_append_s >= self.seal_age_s
+        return self._end.size_bytes >= self.seal_size_bytes or self._clock() - self._first_append_s >= self.seal_age_s
 
     def seal(self) -> int | None:
-        """Hand the open segment to the worker. Returns its number, or None when it was empty."""
-        if not self._size_bytes:
+        """Hand the open segment to the worker. Returns its number, or None when it was empty. Raises OSError."""
+        if not self._end.records:
             return None
+        if not self._is_marked:
+            self._write(self._file or self._start(), self._end.mark())  # over what the failed write left: needs no room
         sealed, path = self._number, self._path()
         self._let_go()
-        size_bytes, self._size_bytes, self._number = self._size_bytes, 0, sealed + 1
+        end, self._end, self._number = self._end, _End(), sealed + 1
         with contextlib.suppress(
             OSError
         ):  # a full disk: the worker frees it, and the cursors keep the number meanwhile
@@ -276,7 +326,7 @@ class SegmentWriter:
             path.rename(path.with_suffix(".wal"))
         except OSError:
             self._let_go()
-            self._size_bytes, self._number = size_bytes, sealed
+            self._end, self._number = end, sealed
             raise
         self._keep_for_recovery(path.with_suffix(".wal"))
         self.sealed += 1
@@ -296,7 +346,7 @@ class SegmentWriter:
         """Open the current segment, without what a failed write may have left behind its last durable byte."""
         file = self._open_file(self._path())
         try:
-            file.truncate(self._size_bytes)
+            file.truncate(self._end.marked_size_bytes)
             sync_directory(self.directory)
         except OSError:
             file.close()
@@ -318,14 +368,25 @@ class SegmentWriter:
             previous.unlink(missing_ok=True)
             os.link(sealed, previous)
 
+    def _write(self, file: SegmentFile, data: bytes) -> None:
+        """Write behind the last record, over the end mark there, and make it durable. Raises OSError."""
+        try:
+            file.write(data, self._end.size_bytes)
+            file.sync()
+        except OSError:
+            self._give_up_tail(file)
+            raise
+        self._is_marked = True
+
     def _give_up_tail(self, file: SegmentFile) -> None:
         """After a failed write or sync: cut the file back to what is known to be on disk; go on in a new descriptor.
 
-        The kernel may drop dirty pages after a failed sync and report success on the next one, so the descriptor is
-        not used again.
+        The room of the end mark, which was written over, is kept for it. The kernel may drop dirty pages after a failed
+        sync and report success on the next one, so the descriptor is not used again.
         """
+        self._is_marked = not self._end.records
         with contextlib.suppress(OSError):
-            file.truncate(self._size_bytes)
+            file.truncate(self._end.marked_size_bytes)
         with contextlib.suppress(OSError):
             file.close()
         self._file = None
@@ -342,42 +403,66 @@ def _recover(directory: Path) -> Recovery:
     if previous.exists():
         with contextlib.suppress(LakeError):
             last = tuple(read_segment(previous))
-        previous.unlink()
     opened = open_segments(directory)
     for path in opened:
         data = path.read_bytes()
         records: list[Record] = []
-        offset = 0
-        while offset < len(data):
-            found = _record_at(data, offset, path)
-            if isinstance(found, str):
+        end = _End()
+        mark: _End | None = None
+        while end.size_bytes < len(data):
+            found = _record_at(data, end.size_bytes, path)
+            if not isinstance(found, Record):
+                mark = found if isinstance(found, _End) else None
                 break
             records.append(found)
-            offset += HEADER.size + len(found.payload)
-        if offset < len(data):
-            torn_bytes += len(data) - offset
-            fd = os.open(path, os.O_WRONLY)
-            try:
-                os.ftruncate(fd, offset)
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            end = _behind(end, data, found)
+        known_bytes = end.marked_size_bytes if mark == end else end.size_bytes
+        if data and (mark != end or known_bytes < len(data)):
+            torn_bytes += len(data) - known_bytes
+            _end_with_mark(path, end)
         if records:
             if path == opened[-1]:
                 (directory / f"{segment_number(path) + 1:016d}.open").touch(mode=0o600)
             path.rename(path.with_suffix(".wal"))
             segments += 1
             last += tuple(records)
+    previous.unlink(missing_ok=True)
     sync_directory(directory)
     return Recovery(segments, torn_bytes, last)
 
 
-def _record_at(data: bytes, offset: int, path: Path) -> Record | str:
-    """The record at `offset`, or why there is none."""
+def _end_with_mark(path: Path, end: _End) -> None:
+    """Cut an open segment to its whole records and write its end mark. Where a mark stood, that needs no room."""
+    fd = os.open(path, os.O_WRONLY | getattr(os, "O_BINARY", 0))
+    try:
+        os.lseek(fd, end.size_bytes, os.SEEK_SET)
+        view = memoryview(end.mark())
+        while view:
+            view = view[os.write(fd, view) :]
+        os.ftruncate(fd, end.marked_size_bytes)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _framed(signal: int, payload: bytes, received_unix_nano: int) -> bytes:
+    checksum = crc32(payload, crc32(_CHECKED.pack(signal, 0, received_unix_nano)))
+    return HEADER.pack(MAGIC, len(payload), checksum, signal, 0, received_unix_nano) + payload
+
+
+def _behind(end: _End, data: bytes, found: Record) -> _End:
+    """Where the reader is behind a record of `data`."""
+    size_bytes, records, headers_crc32 = end
+    header = data[size_bytes : size_bytes + HEADER.size]
+    return _End(size_bytes + HEADER.size + len(found.payload), records + 1, crc32(header, headers_crc32))
+
+
+def _record_at(data: bytes, offset: int, path: Path) -> Record | _End | str:
+    """The record at `offset`, or the end mark, or why there is neither."""
     if len(data) - offset < HEADER.size:
         return "a header was cut off"
     magic, length, checksum, signal, flags, received_unix_nano = HEADER.unpack_from(data, offset)
-    if magic != MAGIC:
+    if magic not in (MAGIC, OLD_MAGIC):
         if magic[:3] == MAGIC[:3] and chr(magic[3]).isdigit() and magic[3] > MAGIC[3]:
             raise LakeError(
                 f"{path}: written by a newer hubscope (log version {chr(magic[3])}, this one reads {chr(MAGIC[3])})",
@@ -390,6 +475,8 @@ def _record_at(data: bytes, offset: int, path: Path) -> Record | str:
         return f"a record of {length} B was cut off after {len(payload)} B"
     if crc32(payload, crc32(_CHECKED.pack(signal, flags, received_unix_nano))) != checksum:
         return "the checksum is wrong"
+    if signal == _END_SIGNAL and magic == MAGIC and length == _END.size:
+        return _End(*_END.unpack(payload))
     try:
         return Record(Signal(signal), payload, received_unix_nano)
     except ValueError:
