@@ -17,7 +17,7 @@ import pytest
 
 from hubscope.collector.destination_delivery import DestinationDelivery, back_off_s
 from hubscope.collector.log.cursors import Cursor
-from hubscope.collector.log.wal import sealed_segments
+from hubscope.collector.log.wal import encode_segment, sealed_segments
 from hubscope.collector.outgoing import Outgoing
 from hubscope.collector.sources import Requests, Waiting
 from hubscope.exporters.base import Bound
@@ -172,7 +172,7 @@ def test_a_destination_down_for_an_hour(lab: Lab, healthy: Healthy, status: int 
         port = socket.create_server(("127.0.0.1", 0))
         down_url = f"http://127.0.0.1:{port.getsockname()[1]}"
         port.close()
-    size_bytes = len(spans("s000").payload) + 22
+    size_bytes = len(encode_segment([spans("s000")]))
     bound = Bound(size_bytes=100 * size_bytes)
     exporter = ForwardExporter(ForwardConfig("there", healthy.url if status else down_url))
     healthy.status = status or 200
@@ -255,7 +255,7 @@ def test_a_slow_destination_keeps_within_its_bound_too(lab: Lab, healthy: Health
     Cursor(lab.state, "there").advance(0)
     for number in range(50):
         lab.add(spans(f"s{number}"))
-    one = len(spans("s10").payload) + 22
+    one = len(encode_segment([spans("s10")]))
     (delivery,) = lab.start(ForwardConfig("there", healthy.url, bound=Bound(size_bytes=10 * one))).deliveries
     until(lambda: delivery.cursor.segment == 50, "it has caught up")
     assert delivery.failed == 0
