@@ -9,6 +9,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -465,20 +466,60 @@ def test_a_run_whose_disk_fills_meanwhile_says_so(disk: Disk, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_a_collector_that_starts_on_a_full_disk_says_so(
+def test_a_collector_that_is_started_on_a_full_disk_refuses_and_resumes(
     disk: Disk, tmp_path: Path, new_collector: Callable[..., Any], begun: bool
 ) -> None:
-    """`hubscope collect` on a full disk ends with 4 and one message, or waits; with room again it works."""
+    """It starts, refuses retryably, says why, and with room again takes and writes all by itself; also after a kill."""
     lake = disk.path / "lake"
     collector = new_collector(*configured(tmp_path), lake=lake)
     collector.output_file = tmp_path / "output.txt"
+    collector.addresses = {name: f"127.0.0.1:{free_port()}" for name in ("grpc", "http", "telemetry")}
+    sender = Sender(collector)
     if begun:
         collector.start()
-        assert collector.stop() == 0
+        assert sender.send().status_code == 200
+        collector.kill_all()
     with disk.full():
         collector.start(wait=False)
-        assert collector.process.wait(60) == 4, collector.output
-    assert "No space left" in collector.output
+        collector.wait_for(lambda: collector.health().get("status") == "refusing", "/healthz says so", 60.0)
+        assert re.search("No space left|disk is full|the disk is nearly full", collector.health()["reason"])
+        answer = sender.send()
+        assert (answer.status_code, answer.headers["retry-after"].isdigit()) == (503, True)
+        payload, _ = request(sender.chance)
+        with grpc.insecure_channel(collector.addresses["grpc"]) as channel, pytest.raises(grpc.RpcError) as caught:
+            channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")(payload, timeout=20)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert collector.process.poll() is None
+    collector.wait_for(lambda: sender.send().status_code == 200, "requests are taken again")
+    collector.wait_for(lambda: all_there(lake, sender), "everything acknowledged is in the lake, once")
+    collector.wait_for(lambda: (lake / ".state" / "collector.json").exists(), "it can be found")
+    collector.wait_for(lambda: collector.health().get("status") == "ok", "ready again")
+    assert collector.stop() == 0
+    assert "starting it again" not in collector.output
+    assert_quiet(collector.output)
+
+
+def test_a_collector_is_stopped_while_its_disk_is_full(
+    disk: Disk, tmp_path: Path, new_collector: Callable[..., Any]
+) -> None:
+    """One that was started on a full disk ends at once with 0, and what a former one left in the log stays there."""
+    lake = disk.path / "lake"
+    collector = new_collector(*configured(tmp_path), lake=lake)
+    collector.output_file = tmp_path / "output.txt"
     collector.start()
+    sender = Sender(collector)
+    assert sender.send().status_code == 200
+    collector.kill_all()
+    with disk.full():
+        collector.start(wait=False)
+        collector.wait_for(lambda: collector.health().get("status") == "refusing", "/healthz says so", 60.0)
+        assert collector.stop() == 0
+    collector.start()
+    collector.wait_for(lambda: all_there(lake, sender), "everything acknowledged is in the lake, once")
     assert collector.stop() == 0
     assert_quiet(collector.output)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])

@@ -34,6 +34,7 @@ from hubscope.collector.receivers.memory import Memory
 from hubscope.collector.receivers.ticks import last_tick, tick
 from hubscope.collector.telemetry import Telemetry, is_behind, telemetry_security
 from hubscope.errors import HubscopeError, LakeError, status_of
+from hubscope.exporters import disk
 
 GRACE_S: Final = 3.0  # for requests on their way when the stop comes
 OLD_FRONT_S: Final = 10.0  # how long a front that is ending may keep the log
@@ -51,14 +52,15 @@ def main(settings: CollectorSettings, settings_json: str = "") -> int:
                 at_least=lowest_number(state_dir),
                 seal_age_s=settings.flush_interval_s,
                 seal_size_bytes=settings.segment_size_bytes,
+                is_opened_later=True,
             )
+            writer.open()
         except OSError as error:
-            raise LakeError(
-                f"{settings.wal_dir}: the log cannot be written: {error.strerror}", "make room, or name another --state"
-            ) from error
-        if writer.recovery.segments or writer.recovery.torn_bytes:
-            found = writer.recovery
-            _log.info("recovered %d segments; %d torn bytes cut off", found.segments, found.torn_bytes)
+            if not disk.is_full(error, str(state_dir)):
+                raise LakeError(
+                    f"{settings.wal_dir}: the log cannot be written: {error.strerror}", "name another --state"
+                ) from error
+            _log.warning("%s: %s: nothing is taken until there is room", settings.wal_dir, error.strerror)
         _raise_file_limit()
         asyncio.run(_serve(settings, writer, settings_json))
     return 0

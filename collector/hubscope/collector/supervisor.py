@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,6 +31,7 @@ from hubscope.collector.lock import hold
 from hubscope.collector.log.wal import sealed_segments
 from hubscope.collector.private import keep_files_private
 from hubscope.errors import EXIT_DONE, EXIT_UNREADABLE, ConfigError, HubscopeError, LakeError
+from hubscope.exporters import disk
 
 POLL_S: Final = 0.05
 FIRST_BACKOFF_S: Final = 0.1
@@ -43,7 +45,11 @@ LEAVING_COLLECTOR_S: Final = (
     20.0  # one that empties its log for its last program; whoever starts the next waits for 30 s
 )
 RELOAD_DEADLINE_S: Final = 10.0  # for the front to take the new settings; it takes milliseconds
+NO_ROOM_BYTES: Final = 64 << 10  # what the worker waits for
+RECORD_AGAIN_S: Final = 1.0
 LOOK_AT_LAKE_S: Final = 8.0  # a store that is away takes 4 s to say so; one that answers nothing would take minutes
+
+IN_MEMORY: Final = ("/dev/shm",)  # noqa: S108 - Linux; the folder made in it is the owner's alone
 
 _log = logging.getLogger("hubscope.supervisor")
 # Arrow's own allocator and glibc's arena a thread keep what was freed: at 150,000 spans/s the worker takes 470 MiB with
@@ -186,7 +192,8 @@ def run(settings: CollectorSettings, load_again: Callable[[], CollectorSettings]
         before = {number: signal.signal(number, signals) for number in numbers}
         record = state_dir / "collector.json"
         try:
-            return _run(settings, state_dir, record, signals, load_again)
+            with contextlib.ExitStack() as cleaning:
+                return _run(settings, state_dir, record, signals, load_again, cleaning)
         except OSError as error:
             raise LakeError(
                 f"{error.filename or state_dir}: {error.strerror or error}",
@@ -204,11 +211,11 @@ def _run(
     record: Path,
     signals: _Signals,
     load_again: Callable[[], CollectorSettings] | None,
+    cleaning: contextlib.ExitStack,
 ) -> int:
     asked = settings
-    handed_over = state_dir / "settings.json"
+    handed_over = _hand_over(settings, state_dir, cleaning)
     arguments = ["--settings-json", f"@{handed_over}"]
-    _write_private(handed_over, settings.to_json())
     (state_dir / "restarts.json").unlink(missing_ok=True)
     front = _Child("front", arguments, talks=True)
     worker = _Child("worker", arguments, talks=False)
@@ -221,7 +228,8 @@ def _run(
             raise _start_failure(front)
         settings = _with_ports(settings, json.loads(said))
         _write_private(handed_over, settings.to_json())  # a front that is started again takes the same ports
-        _write_private(record, json.dumps(_record(settings)))
+        if not _write_where_room(record, json.dumps(_record(settings))):
+            say(f"{record} waits for room on its disk; until then `hubscope status` and `run` do not find this one")
         say(
             f"OTLP/gRPC on {settings.grpc}, OTLP/HTTP on {settings.http}, /metrics and /healthz on {settings.telemetry}"
         )
@@ -302,7 +310,15 @@ def _keep(reloader: _Reloader, state_dir: Path, record: Path, children: tuple[_C
     last_lease_s = time.monotonic()
     watchdog_s = notify.watchdog_interval_s()
     next_watchdog_s = time.monotonic()
+    record = state_dir / "collector.json"
+    next_record_s = time.monotonic()
     while not signals.count:
+        if time.monotonic() >= next_record_s and not record.exists():
+            next_record_s = time.monotonic() + RECORD_AGAIN_S
+            if _write_where_room(
+                state_dir / "settings.json", reloader.settings.to_json()
+            ):  # `status` asks it for a token
+                _write_where_room(record, json.dumps(_record(reloader.settings)))
         if signals.reload:
             signals.reload = False
             reloader()
@@ -334,6 +350,8 @@ def _await_worker(worker: _Child, settings: CollectorSettings, signals: _Signals
     deadline_s = time.monotonic() + settings.stop_grace_s
     while sealed_segments(settings.wal_dir) and time.monotonic() < deadline_s and signals.count < 2:
         worker.keep()
+        if disk.free_bytes(settings.state_dir) < NO_ROOM_BYTES:
+            return  # it cannot work, nor say that it does
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             said = json.loads((Path(settings.state_dir) / "worker.json").read_text("utf-8"))
             if worker.process is not None and said["pid"] == worker.process.pid and worker.process.poll() is None:
@@ -433,12 +451,45 @@ def _mark_leaving(record: Path, settings: CollectorSettings) -> None:
         record.unlink(missing_ok=True)
 
 
+def _hand_over(settings: CollectorSettings, state_dir: Path, cleaning: contextlib.ExitStack) -> Path:
+    """The file that front and worker read their settings from. Where its disk is full, one in memory or in the
+    system's folder for such files, which goes with us: the front is to run, and to tell senders to come again.
+
+    Raises OSError.
+    """
+    usual = state_dir / "settings.json"
+    if _write_where_room(usual, settings.to_json()):
+        return usual
+    elsewhere = next((folder for folder in IN_MEMORY if os.access(folder, os.W_OK)), None)
+    folder = cleaning.enter_context(tempfile.TemporaryDirectory(prefix="hubscope-", dir=elsewhere))
+    path = Path(folder) / usual.name
+    _write_private(path, settings.to_json())
+    say(f"{state_dir}: its disk is full: what comes is refused until there is room")
+    return path
+
+
+def _write_where_room(path: Path, text: str) -> bool:
+    """Whether it was written; not where the disk is full. Raises OSError for what room does not mend."""
+    try:
+        _write_private(path, text)
+    except OSError as error:
+        if not disk.is_full(error, str(path.parent)):
+            raise
+        return False
+    return True
+
+
 def _write_private(path: Path, text: str) -> None:
     """Replace a file that only its owner may read."""
     fresh = path.with_name(f"{path.name}.new")
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-    fresh.replace(path)
+    try:
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+        fresh.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
+        raise
 
 
 def _die_with_parent() -> None:

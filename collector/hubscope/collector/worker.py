@@ -19,6 +19,7 @@ import errno
 import json
 import logging
 import os
+import select
 import signal
 import stat
 import sys
@@ -49,6 +50,7 @@ from hubscope.collector.segments import batch_despite, batch_of, readable_record
 from hubscope.collector.suspects import Suspects
 from hubscope.collector.trial import sweep
 from hubscope.errors import EXIT_UNREADABLE, HubscopeError, RetryableError, status_of
+from hubscope.exporters import disk
 from hubscope.exporters.lake import COLLECTOR_APPLICATION, LakeExporter
 from hubscope.processors.batch import Batch
 from hubscope.processors.pipeline import chain
@@ -57,6 +59,8 @@ from hubscope.processors.rules_file import load
 POLL_S: Final = 0.05
 PUBLISH_S: Final = 0.5
 KPI_LOOKS: Final = 4  # every 2 s: the largest page takes 40 ms, and nobody scrapes more often than once a second
+ROOM_BYTES: Final = 64 << 10  # for the first of its small files; what it needs for rows the lake says
+LOOK_FOR_ROOM_S: Final = 1.0
 OLD_WORKER_S: Final = 10.0  # how long a worker that is ending may keep the state folder
 
 _log = logging.getLogger("hubscope.worker")
@@ -275,11 +279,35 @@ def writer_id(state_dir: Path) -> str:
     return path.read_text("ascii").strip()
 
 
+def _await_room(state_dir: Path) -> None:
+    """Return when a small file can be written: on a full disk a worker can do nothing, and starting one takes 2 s."""
+    is_said = False
+    while True:
+        try:
+            writer_id(state_dir)
+            write_durably(state_dir / "room", bytes(ROOM_BYTES))
+            (state_dir / "room").unlink()
+            return
+        except OSError as error:
+            if not disk.is_full(error, str(state_dir)):
+                raise
+            if not is_said:
+                _log.warning("%s: %s: the worker waits for room", state_dir, error.strerror)
+                is_said = True
+            for leftover in ("room.new", "writer-id.new"):
+                (state_dir / leftover).unlink(missing_ok=True)
+        if sys.platform == "win32" or not _stdin_is_a_pipe():
+            time.sleep(LOOK_FOR_ROOM_S)
+        elif select.select([0], [], [], LOOK_FOR_ROOM_S)[0]:
+            raise RetryableError("the supervisor is gone", "nothing is lost, the log has it")
+
+
 def main(settings: CollectorSettings) -> int:
     """Run the worker until SIGTERM, or until a pipe on its stdin ends with the supervisor. Returns the exit code."""
     state_dir = Path(settings.state_dir)
     with hold(state_dir / "worker.lock", OLD_WORKER_S):
         sweep(state_dir)
+        _await_room(state_dir)
         worker = Worker(settings)
         signal.signal(signal.SIGTERM, lambda *_: worker.drain.set())
         if sys.platform != "win32":

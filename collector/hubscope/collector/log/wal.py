@@ -261,8 +261,12 @@ class SegmentWriter:
         seal_size_bytes: int = SEAL_SIZE_BYTES,
         open_file: Callable[[Path], SegmentFile] = _OsFile,
         clock: Callable[[], float] = time.monotonic,
+        is_opened_later: bool = False,
     ) -> None:
+        """`is_opened_later`: the caller calls `open`, as often as it takes until there is room on the disk for it."""
         self.directory = directory
+        self.is_open = False
+        self.recovery = Recovery(0, 0, ())
         self.sealed = 0  # segments sealed by this writer
         self.last_sealed_unix_nano = 0
         self.seal_age_s = seal_age_s
@@ -273,15 +277,24 @@ class SegmentWriter:
         self._end = _End()  # of the open segment, all of it on disk
         self._is_marked = True  # the end mark stands behind it; not after a failed write
         self._first_append_s = 0.0
+        self._number = at_least
+        if not is_opened_later:
+            self.open()
+
+    def open(self) -> None:
+        """Seal what a killed writer left and begin a segment. Raises OSError; then it can be called again."""
+        directory = self.directory
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.recovery = _recover(directory)
-        self._number = max([at_least, *(segment_number(p) + 1 for p in sealed_segments(directory)[-1:])])
+        found = _recover(directory)
+        self._number = max([self._number, *(segment_number(p) + 1 for p in sealed_segments(directory)[-1:])])
         left = open_segments(directory)  # all empty after the recovery: they only keep the number
         self._number = max([self._number, *(segment_number(path) for path in left)])
         self._start()
         for path in left:
             if path != self._path():
                 path.unlink()
+        self.recovery = found
+        self.is_open = True
 
     @property
     def segment(self) -> int:

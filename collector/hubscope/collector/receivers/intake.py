@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 import sys
@@ -27,6 +28,8 @@ MEASURE_INTERVAL_S: Final = 0.25  # the log's size and the disk's room; at 100 M
 TICK_S: Final = 0.1  # how often an idle log looks whether its segment is due
 PAUSE_AFTER_FAILURE_S: Final = 1.0
 IN_DOUBT_S: Final = 300.0  # the stock exporters give a request up after a minute or so
+
+_log = logging.getLogger("hubscope.front")
 
 
 class _Waiting:
@@ -64,12 +67,11 @@ class Intake:
         self._free_bytes = sys.maxsize
         self._measure_again_s = 0.0
         self._paused_until_s = 0.0
-        self._pause_reason = ""
+        self._pause_reason = "its disk is full"
         self._thread = ThreadPoolExecutor(1, "log")  # one thread: the writer is not thread-safe
         self._in_doubt: dict[bytes, float] = {}  # digest of a trace request that is in the log -> known until
-        for record in writer.recovery.last_records:
-            self._doubt(record)
-        counters.torn_bytes += writer.recovery.torn_bytes
+        if writer.is_open:
+            self._note_recovery()
 
     @property
     def log_bytes(self) -> int:
@@ -123,7 +125,7 @@ class Intake:
         """Why a request of that size cannot be taken now, or None."""
         if self._stopping:
             return RetryableError("the collector is stopping", retry_after_s=2.0)
-        if time.monotonic() < self._paused_until_s:
+        if time.monotonic() < self._paused_until_s or not self.writer.is_open:
             return RetryableError(f"the log cannot be written: {self._pause_reason}", retry_after_s=2.0)
         pressure = self.pressure()
         if pressure is not None:
@@ -150,6 +152,7 @@ class Intake:
     async def run(self) -> None:
         """Writes, syncs, answers and seals until `stop`; then seals what is left and closes the log."""
         loop = asyncio.get_running_loop()
+        await self._open()
         while True:
             await self._measure()
             if not self._waiting:
@@ -175,12 +178,34 @@ class Intake:
         await loop.run_in_executor(self._thread, self._close)
         self._thread.shutdown()
 
+    async def _open(self) -> None:
+        """Open a log that the disk had no room for when the collector started; whatever comes meanwhile is refused."""
+        loop = asyncio.get_running_loop()
+        while not self.writer.is_open and not self._stopping:
+            try:
+                await loop.run_in_executor(self._thread, self.writer.open)
+                self._note_recovery()
+            except OSError as error:
+                self._pause(error)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), PAUSE_AFTER_FAILURE_S)
+
+    def _note_recovery(self) -> None:
+        found = self.writer.recovery
+        for record in found.last_records:
+            self._doubt(record)
+        self._counters.torn_bytes += found.torn_bytes
+        if found.segments or found.torn_bytes:
+            _log.info("recovered %d segments; %d torn bytes cut off", found.segments, found.torn_bytes)
+
     def stop(self) -> None:
         """Refuse what comes from now on; `run` ends when everything that waits has its answer."""
         self._stopping = True
         self._wake.set()
 
     def _close(self) -> None:
+        if not self.writer.is_open:
+            return
         with contextlib.suppress(OSError):  # an open segment stays as it is: the next start recovers it
             self.writer.close()
 
