@@ -49,7 +49,7 @@ NO_ROOM_BYTES: Final = 64 << 10  # what the worker waits for
 RECORD_AGAIN_S: Final = 1.0
 LOOK_AT_LAKE_S: Final = 8.0  # a store that is away takes 4 s to say so; one that answers nothing would take minutes
 
-IN_MEMORY: Final = ("/dev/shm",)  # noqa: S108 - Linux; the folder made in it is the owner's alone
+IN_MEMORY: Final = ("/dev/shm",)  # Linux; the folder made in it is the owner's alone
 
 _log = logging.getLogger("hubscope.supervisor")
 # Arrow's own allocator and glibc's arena a thread keep what was freed: at 150,000 spans/s the worker takes 470 MiB with

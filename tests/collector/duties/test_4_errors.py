@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import grpc
 import pytest
@@ -113,6 +114,13 @@ def test_a_huge_number_is_quoted_shortly(target: Target) -> None:
     for digits in (1_000, 5_000, 100_000):
         answer = target.post(b'{"resourceSpans": [{"scopeSpans": %s}]}' % (b"9" * digits), JSON)
         assert (answer.code, len(answer.body) < 4000) == (400, True)
+        for value in ('{"intValue": %s}', '{"doubleValue": %s}', '{"doubleValue": "%s"}', '{"intValue": "%s"}'):
+            attribute = f'{{"key": "k", "value": {value % ("9" * digits)}}}'
+            body = f'{{"resourceSpans": [{{"resource": {{"attributes": [{attribute}]}}}}]}}'
+            answer = target.post(body.encode(), JSON)
+            assert (answer.code, len(answer.body) < 4000) == (400, True)
+            assert re.search("must be between|must fit a double|must be a number", json.loads(answer.body)["message"])
+            assert b"int_max_str_digits" not in answer.body
 
 
 def test_a_deep_wrong_value_is_a_400(target: Target) -> None:

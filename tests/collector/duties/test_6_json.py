@@ -110,6 +110,14 @@ def test_unknown_keys_are_ignored(target: Target) -> None:
     assert (kept.status.code, kept.attributes[0].key) == (1, "k")
 
 
+def test_a_huge_integer_in_an_unknown_key_is_ignored(target: Target) -> None:
+    """Valid JSON, though Python refuses to read an integer of more than 4,300 digits: at every level, in lists too."""
+    for digits in (400, 4_301, 100_000):
+        name = marker()
+        span = span_json(name=name, future="?", list=["?", {"a": "?"}])
+        assert target.kept_span(span.replace(b'"?"', b"-" + b"9" * digits), name).name == name
+
+
 def test_original_names_are_unknown_keys(target: Target) -> None:
     """Keys are lowerCamelCase; the proto's own names are not valid, so they are ignored like any unknown key."""
     span = target.kept_span(span_json(trace_state="a=1", start_time_unix_nano="5", endTimeUnixNano="7"))
