@@ -382,3 +382,54 @@ def test_tiers_that_contradict_each_other_are_named(tmp_path: Path) -> None:
     both = "exporters: {lake: {cold_after: 30d, retention: 720h}}"
     (problem,) = problems_of(tmp_path, "d.yaml", both)
     assert problem.startswith("exporters.lake.retention: must be longer than exporters.lake.cold_after")
+
+
+def refusal_of(tmp_path: Path, name: str, content: str) -> str:
+    (tmp_path / name).write_text(content, "utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load(config_path=str(tmp_path / name), default_lake=str(tmp_path / "lake"))
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        (
+            "c.yaml",
+            "log: {max_size: 1GiB}\nlimits:\n  memory: 1GiB\n  memory: 2GiB\n",
+            "line 4.*limits.memory: stands twice",
+        ),
+        ("c.yaml", "lake: a\nlake: a\n", "line 2.*lake: stands twice, first in line 1"),
+        (
+            "c.json",
+            '{"exporters": {"forward": [{"url": "a", "url": "b"}]}}',
+            r"exporters.forward\[0\].url: stands twice",
+        ),
+        ("c.toml", '[limits]\nmemory = "1GiB"\n[limits]\n', "limits stands twice.*line 3"),
+        ("c.toml", '[limits]\nmemory = "1GiB"\nmemory = "2GiB"\n', "limits.memory stands twice.*line 3"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path, name: str, content: str, said: str) -> None:
+    """One of two values would be ignored without a word: the key and its line are named instead."""
+    assert re.search(said, refusal_of(tmp_path, name, content))
+
+
+def test_aliases_that_stand_for_a_billion_values_are_refused(tmp_path: Path) -> None:
+    """300 bytes of aliases to aliases are told at once; so is one of what it stands in, and depth without end."""
+    bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
+        f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)
+    )
+    assert "values, its aliases written out" in refusal_of(tmp_path, "c.yaml", bomb)
+    assert "which has no end" in refusal_of(tmp_path, "c.yaml", "lake: &a [*a]\n")
+    assert "levels deep" in refusal_of(tmp_path, "c.yaml", "lake: " + "[" * 200 + "]" * 200)
+    assert "too deep" in refusal_of(tmp_path, "c.yaml", "lake: " + "[" * 5000 + "]" * 5000)
+    assert "too deep" in refusal_of(tmp_path, "c.toml", "lake = " + "[" * 5000 + "]" * 5000)
+
+
+def test_aliases_and_merges_of_ordinary_size_are_taken(tmp_path: Path) -> None:
+    """An anchor that is used again, and a merged table whose key is set anew, are YAML as people write it."""
+    (tmp_path / "c.yaml").write_text(
+        "exporters:\n  forward:\n    - &one {url: 'http://a:1', name: a}\n    - {<<: *one, name: b}\n", "utf-8"
+    )
+    loaded = load(config_path=str(tmp_path / "c.yaml"), default_lake=str(tmp_path / "lake"))
+    assert [config.name for config in loaded.forward] == ["a", "b"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,18 +39,38 @@ def _parse(path: str, content: str) -> Any:
     if suffix == ".toml":
         try:
             return tomllib.loads(content)
+        except RecursionError as error:
+            raise ConfigError(f"{path}: is nested too deep", "mend the file") from error
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(
-                f"{path}: is not TOML: {error}", "mend the file, or name it .yaml if it is YAML"
+                f"{path}: is not TOML: {_twice(content, str(error))}{error}",
+                "mend the file, or name it .yaml if it is YAML",
             ) from error
     if suffix in (".yaml", ".yml", ".json"):
         import yaml
 
+        from hubscope.collector.configuration.strict_yaml import load
+
         try:
-            return yaml.safe_load(content)
+            return load(content)
+        except RecursionError as error:
+            raise ConfigError(f"{path}: is nested too deep", "mend the file") from error
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
             reason = getattr(error, "problem", None) or str(error).splitlines()[0]
             raise ConfigError(f"{path}: is not YAML: {where}{reason}", "mend the file") from error
     raise ConfigError(f"{path}: must be named .yaml, .yml, .json or .toml", "the name says how the file is read")
+
+
+def _twice(content: str, problem: str) -> str:
+    """The path of a key that tomllib found to stand twice; it says the line alone."""
+    found = re.search(r"^Cannot (?:overwrite|declare|mutate).*at line (\d+)", problem)
+    if found is None:
+        return ""
+    lines = content.splitlines()[: int(found[1])]
+    table = next((line.strip().strip("[]") for line in reversed(lines[:-1]) if line.lstrip().startswith("[")), "")
+    key = lines[-1].strip()
+    if key.startswith("["):
+        return f"{key.split('#')[0].strip().strip('[]')} stands twice: "
+    return f"{table + '.' if table else ''}{key.partition('=')[0].strip()} stands twice: "
