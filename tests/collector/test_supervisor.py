@@ -208,3 +208,30 @@ def test_a_missing_extra_is_named(module: str, tmp_path: Path) -> None:
     assert done.returncode == 2, done.stderr
     assert "pip install 'hubscope[collector]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("until", ["its command runs", "its front starts", "its front was told first"])
+def test_a_stop_in_the_first_moments_of_a_start_ends_with_0(
+    new_collector: Callable[..., Any], tmp_path: Path, until: str
+) -> None:
+    """SIGTERM while the collector is still importing, and while its front is: 0, and no word of a failed start."""
+    collector = new_collector()
+    collector.start(wait=False)
+    if until == "its command runs":
+        status = Path(f"/proc/{collector.process.pid}/status")
+        if not status.exists():
+            pytest.skip("no /proc")
+        collector.wait_for(lambda: catches(status, signal.SIGTERM), "it handles SIGTERM")
+    else:
+        front = collector.wait_for(lambda: collector.pid_of("front"), "its front starts")
+        if until == "its front was told first":
+            os.kill(front, signal.SIGTERM)
+    assert collector.stop() == 0, collector.output
+    assert "did not start" not in collector.output
+    assert "Traceback" not in collector.output
+
+
+def catches(status: Path, number: signal.Signals) -> bool:
+    (mask,) = (line.split()[1] for line in status.read_text().splitlines() if line.startswith("SigCgt"))
+    return bool(int(mask, 16) >> (number - 1) & 1)

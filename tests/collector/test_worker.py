@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from hubscope.collector.deaths import MAX_DEATHS
 from hubscope.collector.log.wal import END_SIZE_BYTES, Record, SegmentWriter, Signal, encode, sealed_segments
 from hubscope.exporters.forward import ForwardConfig
 from hubscope.lake_schema import EXPONENTIAL_HISTOGRAM, GAUGE, SCHEMAS, TRACES
+from hubscope.processors.options import ProcessorOptions
 from hubscope.semconv import METRIC_KPI, METRIC_PLUGIN_OVERHEAD
 
 DEADLINE_S = 20.0
@@ -356,6 +357,26 @@ def test_a_segment_cut_between_records_is_no_silent_loss(lab: Lab, left: int) ->
     assert "segment 1 is damaged" in talk
     (letter,) = lab.letters()
     assert "its end was cut off" in letter["reason"]
+
+
+def test_a_trial_whose_worker_was_killed_ends_quietly(lab: Lab) -> None:
+    """Nobody reads its answer any more: no traceback, and no scratch lake is left."""
+    lab.add(spans_request("a"))
+    (path,) = sealed_segments(lab.settings.wal_dir)
+    command = [sys.executable, "-m", "hubscope.collector.trial", str(path), str(lab.state)]
+    command.append(json.dumps(asdict(ProcessorOptions())))
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as trial:
+        assert trial.stdin is not None
+        assert trial.stdout is not None
+        assert trial.stderr is not None
+        trial.stdout.close()
+        trial.stdin.write("0 1\n")
+        trial.stdin.close()
+        assert "BrokenPipe" not in trial.stderr.read()
+        assert trial.wait(DEADLINE_S) == 0
+    assert list(lab.state.glob("trial-*")) == []
 
 
 def test_a_lake_that_cannot_be_used_ends_with_4(lab: Lab) -> None:

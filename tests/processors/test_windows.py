@@ -73,6 +73,13 @@ def test_the_window_slides(the_rules: Rules) -> None:
     assert (drained(windows), windows.late) == ([], 1)
 
 
+def test_spans_without_times_begin_no_window_before_1970(the_rules: Rules) -> None:
+    """A window that would begin below 0 begins at 0."""
+    windows = Windows(the_rules)
+    feed(windows, "startup.cold", 1.0, 0)
+    assert [(found.start_ns, found.time_ns) for found in drained(windows) if isinstance(found, KpiValue)] == [(0, 0)]
+
+
 def test_an_alert_is_told_once_a_crossing(the_rules: Rules) -> None:
     """A value that trembles on the threshold raises one alert; after a fall below 90 % of it the next is told."""
     windows = Windows(the_rules)

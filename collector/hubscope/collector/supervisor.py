@@ -136,14 +136,14 @@ class _Child:
                 self.process.wait()
         self._let_go()
 
-    def line(self, deadline_s: float) -> bytes:
-        """What it says next on stdout; empty when it ended or the deadline came."""
+    def line(self, deadline_s: float, is_given_up: Callable[[], bool] = lambda: False) -> bytes:
+        """What it says next on stdout; empty when it ended, the deadline came, or it is given up."""
         assert self.process is not None
         assert self.process.stdout is not None
         line = b""
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
-            while not line.endswith(b"\n") and time.monotonic() < deadline_s:
+            while not line.endswith(b"\n") and time.monotonic() < deadline_s and not is_given_up():
                 if selector.select(POLL_S):
                     part = os.read(self.process.stdout.fileno(), 4096)
                     if not part:
@@ -223,8 +223,10 @@ def _run(
     worker.start()
     children = (front, worker)
     try:
-        said = front.line(time.monotonic() + START_DEADLINE_S)
+        said = front.line(time.monotonic() + START_DEADLINE_S, lambda: signals.count > 0)
         if not said:
+            if signals.count or _was_told_to_stop(front):
+                return EXIT_DONE
             raise _start_failure(front)
         settings = _with_ports(settings, json.loads(said))
         _write_private(handed_over, settings.to_json())  # a front that is started again takes the same ports
@@ -374,6 +376,14 @@ def _check_lake(lake: str) -> None:
         raise LakeError(*json.loads(done.stdout))
     if done.returncode:
         raise LakeError(f"the lake at {lake} could not be looked at; what went wrong is above", "see `hubscope doctor`")
+
+
+def _was_told_to_stop(front: _Child) -> bool:
+    """A service manager's SIGTERM goes to every process of a service, and may reach the front before us."""
+    if front.process is not None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return front.process.wait(1.0) == -signal.SIGTERM
+    return False
 
 
 def _start_failure(front: _Child) -> Exception:

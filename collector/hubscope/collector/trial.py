@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import queue
 import shutil
 import subprocess
@@ -157,7 +158,11 @@ def main() -> int:
                 answer = _later(error)
             except Exception as error:  # noqa: BLE001 - whatever a record makes the code raise is the answer
                 answer = f"{_FAILED}{type(error).__name__}: {' '.join(str(error).split())[:1000]}"
-            print(answer, flush=True)
+            try:
+                print(answer, flush=True)
+            except BrokenPipeError:  # who asked was killed
+                sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - or Python's exit would try to write it again
+                break
     return 0
 
 

@@ -193,7 +193,8 @@ class Windows:
             if math.isnan(value):
                 continue
             own_s = _own_set_up_s(streams.get(OWN_SET_UP, []))
-            yield KpiValue(subject, kpi, value, (oldest + 1) * slot_ns(kpi), window.latest_ns, own_s)
+            start_ns = max(0, (oldest + 1) * slot_ns(kpi))  # of spans without times the window would begin before 1970
+            yield KpiValue(subject, kpi, value, start_ns, window.latest_ns, own_s)
             yield from self._judge(subject, kpi, value, window.latest_ns)
 
     def _judge(self, subject: Subject, kpi: Kpi, value: float, time_ns: int) -> Iterator[Raised]:

@@ -56,6 +56,7 @@ def test_another_origin_gets_no_cors(open_front: Front, origin: str) -> None:
     """Any other origin gets no CORS header."""
     answer = open_front.post(b"{}", JSON, f"Origin: {origin}")
     assert "access-control-allow-origin" not in answer.headers
+    assert answer.headers["vary"].lower() == "origin", "a cache must not give it to the named one"
 
 
 def test_errors_of_a_named_origin_have_cors(open_front: Front) -> None:

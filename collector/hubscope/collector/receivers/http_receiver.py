@@ -211,11 +211,13 @@ class OtlpHttp:
             return await asyncio.to_thread(decode, self._limit_bytes)
 
     def _cors(self, headers: dict[bytes, str]) -> Headers:
-        """CORS headers for a named origin; none for any other, and none at all where none is named."""
+        """CORS headers for a named origin; for any other only that it matters, and none at all where none is named."""
         origin = headers.get(b"origin", "")
         allowed = self._live.settings.security.cors_allowed_origins
-        if not origin or not allowed or (origin not in allowed and "*" not in allowed):
+        if not allowed:
             return []
+        if not origin or (origin not in allowed and "*" not in allowed):
+            return [(b"vary", b"origin")]  # or a cache would give this answer to an origin that is named
         return [
             (b"access-control-allow-origin", origin.encode("latin-1")),
             (b"access-control-allow-methods", b"POST"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -81,6 +84,7 @@ def command(
     What is acknowledged is on disk and survives any crash; it can be queried within two seconds. Ctrl-C stops cleanly,
     a second one at once; nothing is lost either way. SIGHUP reads the configuration again, while it goes on.
     """
+    signal.signal(signal.SIGTERM, _leave)  # until the collector handles it: its imports take a second
     from hubscope.collector.configuration import settings as collector_settings
 
     flags: dict[str, Any] = {
@@ -133,3 +137,8 @@ def import_everything() -> None:
     ):
         if find_spec(name.partition(".")[0]) is None:
             import_module(name)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """A stop before anything was started is a stop like any other."""
+    sys.exit(0)
