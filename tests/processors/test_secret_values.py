@@ -130,6 +130,7 @@ def test_a_long_secret_goes_as_a_whole(form: str, length: int) -> None:
         "password='it's-TAIL'",
         "password={ab;cd-TAIL}",
         "password=ab;cd-TAIL",
+        "password=$ecretTAIL",
         'password="""x-TAIL"""',
         "EXEC('ALTER LOGIN a WITH PASSWORD = ''x-TAIL''')",
         "export DB_PASSWORD=$'x-TAIL'",

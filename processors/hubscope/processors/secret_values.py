@@ -88,7 +88,7 @@ _NAMES_SECRET: Final = r"\w*(?:pass|pwd|secret|token|key|cred|auth|sig|hash|jwt|
 # Places for values and words for "none": only what is certain, `{hunter}` and `$ecret` are taken for secrets.
 _NO_VALUE: Final = re.compile(
     rf"(?:null|none|nil|true|false|undefined|redacted|hidden|masked|filtered|is|[?*.-]+|\$\d+|@p\d+|:\d+"
-    rf"|%[a-z]|%\(\w*\)s|[$:@]{_NAMES_SECRET}|\$[A-Z_]+|\$\{{\w*\}}|\{{+ ?(?:\w+\.)?(?:{_NAMES_SECRET}|\d?) ?\}}+"
+    rf"|%[a-z]|%\(\w*\)s|[$:@]{_NAMES_SECRET}|(?-i:\$[A-Z_]+)|\$\{{\w*\}}|\{{+ ?(?:\w+\.)?(?:{_NAMES_SECRET}|\d?) ?\}}+"
     rf"|<[\w -]*(?:{_NAMES_SECRET}|redacted|hidden|masked|none)[\w -]*>"
     r"|\[(?:redacted|filtered|hidden|masked|removed)?\]|\(\))(?=[\s\"'`,;&)\]}\\]|\Z)",
     re.IGNORECASE | re.ASCII,
