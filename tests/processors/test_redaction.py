@@ -240,7 +240,7 @@ def test_keys_that_only_sound_alike_are_left(key: str) -> None:
     [
         "SELECT * FROM users WHERE password = ? AND token = $1 AND secret = :secret",
         "UPDATE users SET password = %s", "max_tokens=100", "Basic authentication failed", "Bearer token missing",
-        "https://example.org:8080/a@b", "postgresql://ada@db/hub", "password: ****", "sk-learn", "a://b:c/d@e",
+        "https://example.org:8080/a@b", "postgresql://ada@db/hub", "password: ****", "sk-learn", "a://b:80/d@e",
         "INSERT INTO keys (api_key) VALUES (?)", "eyJust a word", "http://[::1]:4318/v1/traces", "tokens: 12345678",
     ],
 )  # fmt: skip
@@ -273,7 +273,7 @@ def test_only_the_secret_is_replaced(text: str, left: str) -> None:
 def test_what_is_told_can_be_set() -> None:
     """More keys, more patterns, what is allowed, cards, hashes, and dropping."""
     key = "AKIAIOSFODNN7EXAMPLE"
-    request = _span(text=f"{key} and acme-1234", acme__pin="99", free=key, card="4111 1111 1111 1111")
+    request = _span(text=f"{key} and acme-1234", acme__tan="99", free=key, card="4111 1111 1111 1111")
     plain, _ = _redacted((Signal.TRACES, request))
     assert _attributes(plain)["text"] == "**** and acme-1234"
     assert _attributes(plain)["card"] == "4111 1111 1111 1111"
@@ -282,8 +282,8 @@ def test_what_is_told_can_be_set() -> None:
     )
     told, redaction = _redacted((Signal.TRACES, request), options=options)
     assert _attributes(told) == {
-        "text": f"{key} and ****", "acme.pin": "****", "free": key, "card": "****",
-        "hub.redacted": '["text","acme.pin","card"]',
+        "text": f"{key} and ****", "acme.tan": "****", "free": key, "card": "****",
+        "hub.redacted": '["text","acme.tan","card"]',
     }  # fmt: skip
     assert redaction.counts() == {"key": 1, "custom": 1, "card": 1}
     hashed = [_attributes(_redacted((Signal.TRACES, request), options=RedactionOptions(action="hash"))[0])] * 2
@@ -291,7 +291,7 @@ def test_what_is_told_can_be_set() -> None:
     assert hashed[0] == hashed[1]
     assert hashed[0]["free"] == hashed[0]["text"].split()[0]
     dropped, _ = _redacted((Signal.TRACES, request), options=RedactionOptions(action="drop"))
-    assert _attributes(dropped) == {"acme.pin": "99", "card": "4111 1111 1111 1111", "hub.redacted": '["text","free"]'}
+    assert _attributes(dropped) == {"acme.tan": "99", "card": "4111 1111 1111 1111", "hub.redacted": '["text","free"]'}
     assert dropped.tables["otel_traces"]["DroppedAttributesCount"].to_pylist() == [2]
 
 

@@ -24,6 +24,7 @@ from google.protobuf.message import Message
 from hubscope.processors.arriving import Kind, Leaf, Suspects
 from hubscope.processors.options import DROP, HASH, RedactionOptions
 from hubscope.processors.secret_patterns import CARD, KEY_TRIGGER, PATTERNS, SecretPattern, is_secret_key, loose, luhn
+from hubscope.processors.secret_values import LOOSE, is_path, is_replaced, secrets
 from hubscope.semconv import HUB_REDACTED
 
 MASKED: Final = "****"
@@ -55,8 +56,10 @@ class Redaction:
         self._allowed = [re.compile(expression) for expression in options.allowed]
         self._keys = [re.compile(fnmatch.translate(glob.lower())) for glob in options.keys]
         self._allowed_keys = [re.compile(fnmatch.translate(glob.lower())) for glob in options.allowed_keys]
-        self._loose = "|".join(loose(p) for p in patterns)
-        self._nested = "|".join([self._loose, f"(?:{KEY_TRIGGER})", *(_longest_literal(glob) for glob in options.keys)])
+        self._loose = "|".join([*(loose(p) for p in patterns), LOOSE])
+        self._nested = "|".join(
+            [self._loose, "sshpass", f"(?:{KEY_TRIGGER})", *(_longest_literal(glob) for glob in options.keys)]
+        )
         self._end_to_end = not any(_ANCHORS.search(expression) for expression in options.patterns)
         self._is_secret = lru_cache(_REMEMBERED)(self._is_secret_key)
         self._scrub_short = lru_cache(_REMEMBERED)(self._scrubbed)
@@ -148,6 +151,8 @@ class Redaction:
                 else:
                     for member in value:
                         self._message(member, place, places)
+                    if message.DESCRIPTOR.name == "ArrayValue":
+                        self._arguments(value, place, places)
             elif descriptor.type == descriptor.TYPE_STRING:
                 if not isinstance(value, str):
                     value[:] = [self._replaced(member, place, places) for member in value]
@@ -162,6 +167,16 @@ class Redaction:
                 self._note(("card",), path, places)
                 message.string_value = self._hidden(str(value))
 
+    def _arguments(self, values: Any, place: str, places: dict[str, None]) -> None:
+        """A command's arguments: `["--password", "x"]`, `["sshpass", "-p", "x"]`."""
+        for number in range(1, len(values)):
+            option, after = values[number - 1].string_value, values[number].string_value
+            at_command = number > 1 and values[number - 2].string_value.endswith("sshpass") and option == "-p"
+            names_secret = option.startswith("-") and self._is_secret(option.rstrip("="))
+            if after and (at_command or (names_secret and not after.startswith("-"))) and self._is_meant(None, after):
+                self._note(("assignment",), place, places)
+                values[number].string_value = self._hidden(after)
+
     def _attributes(self, owner: Any, pairs: Any, path: str, places: dict[str, None]) -> None:
         dropped = []
         for index, pair in enumerate(pairs):
@@ -174,7 +189,8 @@ class Redaction:
             if kind in _PLAIN and not self._is_secret(key):
                 continue
             place = f"{path}.{pair.key}" if path else pair.key
-            if kind is not None and self._is_secret(key) and not _is_empty(pair.value, kind):
+            path_of_pwd = key.lower().endswith("pwd") and is_path(pair.value.string_value)
+            if kind is not None and self._is_secret(key) and not path_of_pwd and not _is_empty(pair.value, kind):
                 hidden = self._hidden(str(getattr(pair.value, kind)))
                 if (kind, pair.value.string_value) != ("string_value", hidden):
                     self._note(("key",), place, places)
@@ -225,12 +241,18 @@ class Redaction:
                 return found[0][:start] + self._hidden(secret) + found[0][end:]
 
             text = expression.sub(replace, text)
-        return text, tuple(kinds)
+        pieces, done = [], 0
+        for kind, start, end in secrets(text):
+            if self._is_meant(None, text[start:end]):
+                kinds.append(kind)
+                pieces += [text[done:start], self._hidden(text[start:end])]
+                done = end
+        return "".join([*pieces, text[done:]]), tuple(kinds)
 
-    def _is_meant(self, pattern: SecretPattern, secret: str) -> bool:
-        if not secret or secret == MASKED or _HASHED.fullmatch(secret):
+    def _is_meant(self, pattern: SecretPattern | None, secret: str) -> bool:
+        if not secret or is_replaced(secret):
             return False
-        if pattern.plausible is not None and not pattern.plausible(secret):
+        if pattern is not None and pattern.plausible is not None and not pattern.plausible(secret):
             return False
         return not any(allowed.fullmatch(secret) for allowed in self._allowed)
 
