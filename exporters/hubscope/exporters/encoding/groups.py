@@ -7,8 +7,8 @@ schema_url = 3.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple, TypeVar
 
 from hubscope.exporters.encoding import losses
 from hubscope.exporters.encoding.attributes import FIELD_1, FIELD_3, plain
@@ -26,6 +26,9 @@ ITEM_HEADS: Final = heads(ITEM)
 _SCHEMA_URL: Final = b"\x1a"
 _NAME: Final = b"\x0a"
 _VERSION: Final = b"\x12"
+
+
+_Item = TypeVar("_Item")
 
 
 class Encoded(NamedTuple):
@@ -125,3 +128,39 @@ def _schema_url(owner: Any) -> bytes:
 def encoded(groups: Groups, items: int, left_out: int, whole: list[bytes]) -> Encoded:
     """The request. `whole` are requests of other encoders: protobuf reads requests one behind the other as one."""
     return Encoded(b"".join((groups.payload(), *whole)), items, left_out)
+
+
+def encode_each(
+    of: Iterable[_Item],
+    write: Callable[[_Item], tuple[bytes, Any, Any]],
+    by_stock: Callable[[list[_Item]], bytes],
+    what: str,
+    name_of: Callable[[_Item], str],
+) -> Encoded:
+    """The request of items that are written one by one; `write` gives an item's content, resource and scope.
+
+    One that it cannot write goes to the stock encoder alone. One that this cannot write either is left out, counted in
+    `losses` as `what` and named once.
+    """
+    groups = Groups()
+    items = left_out = 0
+    whole: list[bytes] = []
+    last_resource = last_scope = append = None
+    for item in of:
+        try:
+            content, resource, scope = write(item)
+            if append is None or resource is not last_resource or scope is not last_scope:
+                append = groups.items_of(resource, scope).append
+                last_resource, last_scope = resource, scope
+            size = len(content)
+            append(ITEM_HEADS[size] if size < 1024 else ITEM + varint(size))
+            append(content)
+        except Exception as error:  # noqa: BLE001 - whatever an odd one raises, the others are sent
+            try:
+                whole.append(by_stock([item]))
+            except Exception:  # noqa: BLE001 - nobody can write it
+                left_out += 1
+                losses.left_out(what, name_of(item), error)
+                continue
+        items += 1
+    return encoded(groups, items, left_out, whole)

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
-from hubscope.exporters.encoding import losses, stock
+from hubscope.exporters.encoding import stock
 from hubscope.exporters.encoding.attributes import FIELD_6, plain
-from hubscope.exporters.encoding.groups import ITEM, ITEM_HEADS, Encoded, Groups, encoded
+from hubscope.exporters.encoding.groups import Encoded, encode_each
 from hubscope.exporters.encoding.values import STRING, any_value, utf8
 from hubscope.exporters.encoding.wire import FIXED32, FIXED64, LENGTH, VARINT, field, fixed32, tag, varint
 
@@ -35,29 +35,12 @@ _severities: Final[dict[tuple[Any, Any], bytes]] = {}
 
 def encode_logs(records: Iterable[ReadableLogRecord]) -> Encoded:
     """The request of these records. One that cannot be written is left out, counted in `losses` and named once."""
-    groups = Groups()
-    items = left_out = 0
-    whole: list[bytes] = []
-    last_resource = last_scope = append = None
-    for readable in records:
-        try:
-            content = _record(readable.log_record, readable.dropped_attributes)
-            resource, scope = readable.resource, readable.instrumentation_scope
-            if append is None or resource is not last_resource or scope is not last_scope:
-                append = groups.items_of(resource, scope).append
-                last_resource, last_scope = resource, scope
-            size = len(content)
-            append(ITEM_HEADS[size] if size < 1024 else ITEM + varint(size))
-            append(content)
-        except Exception as error:  # noqa: BLE001 - whatever an odd record raises, the others are sent
-            try:
-                whole.append(stock.logs([readable]))
-            except Exception:  # noqa: BLE001 - nobody can write it
-                left_out += 1
-                losses.left_out("log record", _name_of(readable), error)
-                continue
-        items += 1
-    return encoded(groups, items, left_out, whole)
+    return encode_each(records, _written, stock.logs, "log record", _name_of)
+
+
+def _written(readable: ReadableLogRecord) -> tuple[bytes, Any, Any]:
+    content = _record(readable.log_record, readable.dropped_attributes)
+    return content, readable.resource, readable.instrumentation_scope
 
 
 def _name_of(readable: Any) -> str:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
-from hubscope.exporters.encoding import losses, stock
+from hubscope.exporters.encoding import stock
 from hubscope.exporters.encoding.attributes import FIELD_3, FIELD_4, FIELD_9, plain
-from hubscope.exporters.encoding.groups import ITEM, ITEM_HEADS, Encoded, Groups, encoded
+from hubscope.exporters.encoding.groups import Encoded, encode_each
 from hubscope.exporters.encoding.span_fields import Values, reader_of, readers
 from hubscope.exporters.encoding.values import utf8
 from hubscope.exporters.encoding.wire import FIXED32, FIXED64, LENGTH, VARINT, field, fixed32, fixed64, tag, varint
@@ -63,30 +63,17 @@ _times: Final = Struct("<QcQ").pack  # start, tag of the end, end
 
 def encode_spans(spans: Iterable[ReadableSpan]) -> Encoded:
     """The request of these spans. One that cannot be written is left out, counted in `losses` and named once."""
-    groups = Groups()
-    items = left_out = 0
-    whole: list[bytes] = []
-    last_resource = last_scope = append = None
-    for span in spans:
-        try:
-            fields = (readers.get(type(span)) or reader_of(span))(span)
-            content = _span(fields)
-            resource, scope = fields[0], fields[1]
-            if append is None or resource is not last_resource or scope is not last_scope:
-                append = groups.items_of(resource, scope).append
-                last_resource, last_scope = resource, scope
-            size = len(content)
-            append(ITEM_HEADS[size] if size < 1024 else ITEM + varint(size))
-            append(content)
-        except Exception as error:  # noqa: BLE001 - whatever an odd span raises, the others are sent
-            try:
-                whole.append(stock.spans([span]))
-            except Exception:  # noqa: BLE001 - nobody can write it
-                left_out += 1
-                losses.left_out("span", getattr(span, "name", type(span).__name__), error)
-                continue
-        items += 1
-    return encoded(groups, items, left_out, whole)
+    return encode_each(spans, _written, stock.spans, "span", _name_of)
+
+
+def _name_of(span: Any) -> str:
+    name: str = getattr(span, "name", type(span).__name__)
+    return name
+
+
+def _written(span: ReadableSpan) -> tuple[bytes, Any, Any]:
+    fields = (readers.get(type(span)) or reader_of(span))(span)
+    return _span(fields), fields[0], fields[1]
 
 
 def _span(fields: Values) -> bytes:
