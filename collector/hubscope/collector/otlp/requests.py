@@ -13,6 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from hubscope.collector.log.wal import Signal
 from hubscope.collector.otlp.ids import check_ids
 from hubscope.collector.otlp.large import LARGE_BYTES, count_large
+from hubscope.collector.otlp.merged import COUNTED
 from hubscope.errors import BadInputError
 
 
@@ -83,12 +84,10 @@ def count_items(kind: Kind, payload: bytes) -> int:
     try:
         if len(payload) > LARGE_BYTES:
             return count_large(kind.message.DESCRIPTOR, payload)
-        items = kind.count(kind.message.FromString(payload))
+        check_ids(kind.message, payload)  # parses all of it
+        return kind.count(COUNTED[kind.message.DESCRIPTOR.full_name].FromString(payload))
     except DecodeError:
         raise BadInputError(
             f"the {len(payload)} B are not a valid {kind.message.DESCRIPTOR.name} in protobuf",
             "wrong or truncated data, text that is not UTF-8, or values nested more than 100 levels deep",
         ) from None
-    if items:
-        check_ids(kind.message, payload)
-    return items
