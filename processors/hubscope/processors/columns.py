@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -47,8 +49,9 @@ class SpanColumns:
             if name in HOT_COLUMNS:
                 found = self.text(HOT_COLUMNS[name])
             else:
-                looked_up = pc.map_lookup(_whole(self.spans.column("SpanAttributes")), name, "first")
-                found = pc.fill_null(looked_up, "")
+                # Chunk by chunk: the maps are most of a span's bytes, and making them one array copies them.
+                looked_up = pc.map_lookup(self.spans.column("SpanAttributes"), name, "first")
+                found = _whole(pc.fill_null(looked_up, ""))
             self._attributes[name] = found
         return found
 
@@ -82,11 +85,23 @@ class SpanColumns:
     def instance(self) -> pa.Array:
         return self.attribute(SERVICE_INSTANCE_ID)
 
+    @cached_property
+    def subjects(self) -> tuple[Any, list[tuple[str, str]]]:
+        """Whose each span is: int64[spans], and the service and version that each of these numbers stands for."""
+        services, versions = self._encode("ServiceName", self.text), self._encode(SERVICE_VERSION, self.attribute)
+        pairs = services.indices.to_numpy().astype(np.int64) * len(versions.dictionary) + versions.indices.to_numpy()
+        different, numbers = np.unique(pairs, return_inverse=True)
+        at_service, at_version = np.divmod(different, len(versions.dictionary))
+        names, of_version = services.dictionary.to_pylist(), versions.dictionary.to_pylist()
+        return numbers, [(names[s], of_version[v]) for s, v in zip(at_service, at_version, strict=True)]
+
     def means(self, feed: Feed) -> pa.Array:
         """Boolean mask: the same answer as `selection.span_matches` for each row."""
         if not feed.span:
-            return pa.array([False]).take(pa.array([0] * self.spans.num_rows, pa.int64()))
+            return self._none
         mask = self._matches("SpanName", feed.span, self.text)
+        if mask is self._none:
+            return mask  # nearly every feed, for it means spans of a name that the batch has not
         if feed.kind:
             mask = pc.and_(mask, self._matches("SpanKind", feed.kind, self.text))
         if feed.root:
@@ -96,26 +111,49 @@ class SpanColumns:
         for name, globs in feed.where.items():
             if not pc.any(mask).as_py():
                 break
-            mask = pc.and_(mask, self._matches(name, globs, self.attribute))
+            if name in HOT_COLUMNS or name in self._attributes:
+                mask = pc.and_(mask, self._matches(name, globs, self.attribute))
+            else:
+                mask = self._among(mask, name, globs)
         return mask
+
+    @cached_property
+    def _none(self) -> pa.Array:
+        return pa.array(np.zeros(self.spans.num_rows, bool))
+
+    def _among(self, mask: pa.Array, name: str, globs: tuple[str, ...]) -> pa.Array:
+        """The mask without the spans whose attribute, to be looked up in the map, is none of the globs."""
+        rows = np.flatnonzero(mask.to_numpy(zero_copy_only=False))
+        maps = self.spans.column("SpanAttributes").filter(mask)
+        encoded = _whole(pc.fill_null(pc.map_lookup(maps, name, "first"), "")).dictionary_encode()
+        found = np.zeros(self.spans.num_rows, bool)
+        found[rows] = _matched(encoded, globs)
+        return pa.array(found)
 
     def _matches(self, name: str, globs: tuple[str, ...], column: Callable[[str], pa.Array]) -> pa.Array:
         mask = self._masks.get((name, globs))
         if mask is None:
-            texts = column(name)
             if globs == _PRESENT:
-                mask = pc.not_equal(texts, "")
+                mask = pc.not_equal(column(name), "")
             elif globs == ("",):
-                mask = pc.equal(texts, "")
+                mask = pc.equal(column(name), "")
             else:
-                # Globs are tried on the different texts only: 65,000 spans have some dozens of names.
-                encoded = self._encoded.get(name)
-                if encoded is None:
-                    encoded = self._encoded[name] = texts.dictionary_encode()
-                matches = matcher(globs)
-                mask = pa.array([matches(t) for t in encoded.dictionary.to_pylist()], pa.bool_()).take(encoded.indices)
+                found = _matched(self._encode(name, column), globs)
+                mask = pa.array(found) if found.any() else self._none
             self._masks[(name, globs)] = mask
         return mask
+
+    def _encode(self, name: str, column: Callable[[str], pa.Array]) -> pa.DictionaryArray:
+        encoded = self._encoded.get(name)
+        if encoded is None:
+            encoded = self._encoded[name] = column(name).dictionary_encode()
+        return encoded
+
+
+def _matched(encoded: pa.DictionaryArray, globs: tuple[str, ...]) -> Any:
+    """bool[rows]. Globs are tried on the different texts only: 65,000 spans have some dozens of names."""
+    matches = matcher(globs)
+    return np.array([matches(text) for text in encoded.dictionary.to_pylist()], bool)[encoded.indices.to_numpy()]
 
 
 def _whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:

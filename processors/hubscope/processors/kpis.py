@@ -61,6 +61,8 @@ class Kpis:
     def _feed_spans(self, spans: SpanColumns, in_time: pa.Array, stream: Stream) -> None:
         kpi, feed = stream.kpi, stream.feed
         mask = pc.and_(spans.means(feed), in_time)
+        if not pc.any(mask).as_py():
+            return
         growth, distinct = kpi.aggregate == "growth_per_h", kpi.aggregate == "distinct"
         if distinct:
             values = spans.attribute(feed.value)
@@ -73,29 +75,28 @@ class Kpis:
             return
         if kpi.aggregate == "apdex":
             values = _apdex_scores(values, pc.equal(spans.text("StatusCode"), "Error"), kpi.apdex_threshold_s)
-        samples = pa.table(
-            {
-                "service": spans.service,
-                "version": spans.version,
-                "stream": spans.instance if growth else pa.repeat(stream.name, spans.spans.num_rows),
-                "time": spans.end_ns,
-                "slot": pc.divide(spans.end_ns, slot_ns(kpi)),
-                "value": values,
-            }
-        ).filter(mask)
+        whose, subjects = spans.subjects
+        columns = {"subject": pa.array(whose), "time": spans.end_ns, "value": values}
+        if growth:
+            columns["stream"] = spans.instance
+        samples = pa.table(columns).filter(mask)
+        samples = samples.append_column("slot", pc.divide(samples["time"], slot_ns(kpi)))
         if distinct or growth:
-            self._feed_each(samples, stream, distinct=distinct)
+            self._feed_each(samples, subjects, stream, distinct=distinct)
         else:
-            self._feed_groups(samples, stream)
+            self._feed_groups(samples, subjects, stream)
 
-    def _feed_each(self, samples: pa.Table, stream: Stream, *, distinct: bool) -> None:
+    def _feed_each(self, samples: pa.Table, subjects: list[tuple[str, str]], stream: Stream, *, distinct: bool) -> None:
         """Different texts, or the latest value of each process and slot: few after grouping, so added one by one."""
-        keys = ["service", "version", "stream", "slot", *(["value"] if distinct else [])]
-        wanted = [("time", "max")] if distinct else [("time", "max"), ("value", "last")]
-        groups = samples.sort_by("time").group_by(keys, use_threads=False).aggregate(wanted)
+        if distinct:
+            keys, wanted = ["subject", "slot", "value"], [("time", "max")]
+        else:
+            keys, wanted = ["subject", "slot", "stream"], [("time", "max"), ("value", "last")]
+            samples = samples.sort_by("time")
+        groups = samples.group_by(keys, use_threads=False).aggregate(wanted)
         for row in groups.sort_by("time_max").to_pylist():
-            subject = Subject(row["service"], row["version"])
-            sketch = self.windows.sketch(subject, stream.kpi, row["stream"], row["time_max"])
+            subject = Subject(*subjects[row["subject"]])
+            sketch = self.windows.sketch(subject, stream.kpi, row.get("stream", stream.name), row["time_max"])
             if sketch is None:
                 continue
             if distinct:
@@ -103,25 +104,25 @@ class Kpis:
             else:
                 sketch.add(row["value_last"], 1.0, row["time_max"])
 
-    def _feed_groups(self, samples: pa.Table, stream: Stream) -> None:
+    def _feed_groups(self, samples: pa.Table, subjects: list[tuple[str, str]], stream: Stream) -> None:
         # Without threads: their order would decide the last digits of a sum, and a replay must give the same row.
-        keys, ratio = ["service", "version", "slot"], stream.kpi.aggregate == "ratio"
-        buckets = {} if ratio else _buckets(samples, keys)
+        ratio = stream.kpi.aggregate == "ratio"
+        buckets = {} if ratio else _buckets(samples)
         wanted = [("time", "count"), ("time", "max")]
         if not ratio:
             wanted += [("value", "sum"), ("value", "min"), ("value", "max"), ("value", "last")]
             if stream.kpi.aggregate == "last":
                 samples = samples.sort_by("time")
-        groups = samples.group_by(keys, use_threads=False).aggregate(wanted)
+        groups = samples.group_by(["subject", "slot"], use_threads=False).aggregate(wanted)
         for row in groups.sort_by("time_max").to_pylist():
-            subject = Subject(row["service"], row["version"])
+            subject = Subject(*subjects[row["subject"]])
             sketch = self.windows.sketch(subject, stream.kpi, stream.name, row["time_max"])
             if sketch is None:
                 continue
             if ratio:
                 sketch.count += row["time_count"]
                 continue
-            found = buckets[(row["service"], row["version"], row["slot"])]
+            found = buckets[(row["subject"], row["slot"])]
             counted = {bucket: n for bucket, n in found.items() if bucket is not None}
             low, high = row["value_min"], row["value_max"]
             sketch.add_grouped(counted, found.get(None, 0.0), row["time_count"], row["value_sum"], low, high)
@@ -185,15 +186,16 @@ def _alert_row(raised: Raised, observed_ns: int) -> rows.Row:
     )
 
 
-def _buckets(samples: pa.Table, keys: list[str]) -> dict[tuple[str, str, int], dict[int | None, float]]:
+def _buckets(samples: pa.Table) -> dict[tuple[int, int], dict[int | None, float]]:
     """`sketch.bucket_of`, vectorised: the counts of each group's buckets; bucket None holds the values <= 0."""
     positive = pc.greater(samples["value"], 0.0)
     logarithm = pc.log2(pc.if_else(positive, samples["value"], 1.0))
     bucket = pc.cast(pc.subtract(pc.ceil(pc.multiply(logarithm, float(BUCKETS_PER_DOUBLING))), 1.0), pa.int64())
     samples = samples.append_column("bucket", pc.if_else(positive, bucket, pa.scalar(None, pa.int64())))
-    found: dict[tuple[str, str, int], dict[int | None, float]] = {}
-    for row in samples.group_by([*keys, "bucket"], use_threads=False).aggregate([("time", "count")]).to_pylist():
-        found.setdefault((row["service"], row["version"], row["slot"]), {})[row["bucket"]] = float(row["time_count"])
+    found: dict[tuple[int, int], dict[int | None, float]] = {}
+    groups = samples.group_by(["subject", "slot", "bucket"], use_threads=False).aggregate([("time", "count")])
+    for row in groups.to_pylist():
+        found.setdefault((row["subject"], row["slot"]), {})[row["bucket"]] = float(row["time_count"])
     return found
 
 
