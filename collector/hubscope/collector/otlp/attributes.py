@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hubscope.collector.otlp.decode_values import STRING, texts
+from hubscope.collector.otlp.decode_values import STRING_KIND, texts, type_names
 
 Added: TypeAlias = Sequence[tuple[str, str]]  # keys and texts
+_BITS: Final = 57  # the sum of as many entries, all with the last key, stays below 2^62
 MAP: Final = pa.map_(pa.string(), pa.string())
 
 
@@ -93,30 +94,38 @@ def attributes(lists: pa.ListArray) -> Attributes:
     parents = np.repeat(np.arange(rows, dtype=np.int64), lengths)
     encoded = entries.field("key").dictionary_encode()
     keys, codes = encoded.dictionary, encoded.indices.to_numpy()
-    kept = _last_of_each(parents, codes, max(len(keys), 1))
-    if kept is not None:
+    if _is_any_twice(lengths, codes, len(keys)):
+        kept = _last_of_each(parents, codes, len(keys))
         entries = entries.take(pa.array(kept))
         parents, codes = parents[kept], codes[kept]
-    text, types = texts(entries.field("value"))
-    if types is None:
+    text, kinds = texts(entries.field("value"))
+    if kinds is None:
         typed_map = _map(rows, parents[:0], pa.array([], pa.string()), pa.array([], pa.string()))
     else:
-        typed = pc.not_equal(types, STRING)
-        typed_map = _map(
-            rows,
-            parents[typed.to_numpy(zero_copy_only=False)],
-            entries.field("key").filter(typed),
-            types.filter(typed),
-        )
+        typed = np.flatnonzero(kinds != STRING_KIND)
+        typed_map = _map(rows, parents[typed], keys.take(pa.array(codes[typed])), type_names(kinds[typed]))
     return Attributes(rows, _map(rows, parents, entries.field("key"), text), typed_map, parents, codes, keys, text)
 
 
+def _is_any_twice(lengths: Any, codes: Any, key_count: int) -> bool:
+    """Whether a row has a key twice. `lengths` are those of the rows, `codes` their keys one after the other."""
+    if not len(codes):
+        return False
+    if lengths.max() > key_count:
+        return True
+    if key_count > _BITS:
+        combined = np.sort(np.repeat(np.arange(len(lengths), dtype=np.int64), lengths) * key_count + codes)
+        return bool((combined[1:] == combined[:-1]).any())
+    # A bit a key: a row's sum of bits is what they are together only where each stands once. 0.02 µs a span of seven
+    # attributes, where sorting takes 0.2.
+    bits = np.left_shift(np.int64(1), codes.astype(np.int64))
+    starts = (np.cumsum(lengths) - lengths)[lengths > 0]
+    return bool((np.add.reduceat(bits, starts) != np.bitwise_or.reduceat(bits, starts)).any())
+
+
 def _last_of_each(parents: Any, codes: Any, key_count: int) -> Any:
-    """Indices that keep the last entry of each (row, key), or None where no key stands twice."""
+    """Indices that keep the last entry of each (row, key)."""
     combined = parents * key_count + codes
-    ordered = np.sort(combined)
-    if not (ordered[1:] == ordered[:-1]).any():
-        return None
     _, first_from_the_end = np.unique(combined[::-1], return_index=True)
     return np.sort(len(combined) - 1 - first_from_the_end)
 

@@ -16,7 +16,7 @@ from hubscope.collector.otlp.decode_common import (
     walk,
     whole,
 )
-from hubscope.collector.otlp.decode_values import EMPTY, texts
+from hubscope.collector.otlp.decode_values import EMPTY, STRING, texts, type_names
 from hubscope.lake_schema import LOGS, SCHEMAS
 
 _schema = SCHEMAS[LOGS]
@@ -58,9 +58,8 @@ def log_records(requests: pa.RecordBatch, added: Added = ()) -> pa.Table:
 
 def _bodies(bodies: pa.StructArray) -> tuple[pa.Array, pa.Array]:
     """Text and type of each body. A record without a body has a null `Body`; its type is `empty`."""
-    text, types = texts(bodies)
-    if types is None:
-        types = pa.repeat("", len(bodies))
+    text, kinds = texts(bodies)
+    types = pa.repeat(STRING, len(bodies)) if kinds is None else type_names(kinds)
     if bodies.null_count:
         absent = bodies.is_null().to_numpy(zero_copy_only=False)
         text = pa.array(np.where(absent, None, text.to_numpy(zero_copy_only=False)), pa.string())

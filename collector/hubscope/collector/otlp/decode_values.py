@@ -23,7 +23,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 STRING: Final = ""  # the type of a string is not named: nearly every value is one
 
-# Kind of AnyValue -> the name in the `…Types` maps. The order is the code of `_kinds`.
+# Kind of AnyValue -> the name in the `…Types` maps, in the order of their numbers.
 _TYPES: Final = {
     "string_value": STRING,
     "bool_value": "bool",
@@ -36,36 +36,42 @@ _TYPES: Final = {
 }
 EMPTY: Final = "empty"
 _TYPE_NAMES: Final = pa.array([*_TYPES.values(), EMPTY])
-_EMPTY_CODE: Final = len(_TYPES)
+STRING_KIND: Final = 0
+_EMPTY_KIND: Final = len(_TYPES)
 
 
 class OverlappingKindsError(ValueError):
     """A oneof came twice on the wire. The last one counts; ptars shows both and not which was last."""
 
 
-def texts(values: pa.StructArray) -> tuple[pa.StringArray, pa.StringArray | None]:
-    """The text and the type of every AnyValue, both without nulls; the types are None where all are strings.
+def texts(values: pa.StructArray) -> tuple[pa.StringArray, Any]:
+    """The text of every AnyValue, without nulls, and its kind (int8[values], STRING_KIND or one that `type_names`
+    knows); the kinds are None where all are strings.
 
     Raises OverlappingKindsError where a value has two kinds: parse and serialise the request once, then ask again.
     """
     strings = values.field("string_value")
     if strings.null_count == 0 and values.null_count == 0 and _other_kinds(values) == 0:
         return strings, None
-    codes = np.full(len(values), _EMPTY_CODE, dtype=np.int8)
-    parts: list[pa.Array] = []
-    filled = 0
+    kinds = np.where(_valid(strings), np.int8(STRING_KIND), np.int8(_EMPTY_KIND))
+    parts: list[pa.Array] = [strings]
+    filled = len(strings) - strings.null_count
     for code, kind in enumerate(_TYPES):
         column = values.field(kind)
         count = len(column) - column.null_count
-        if not count:
+        if not count or code == STRING_KIND:
             continue
         filled += count
-        codes[_valid(column)] = code
+        kinds[_valid(column)] = code
         parts.append(_texts_of_kind(kind, column))
-    if filled > int(np.count_nonzero(codes != _EMPTY_CODE)):
+    if filled > int(np.count_nonzero(kinds != _EMPTY_KIND)):
         raise OverlappingKindsError("a value with two kinds")
-    text = pc.coalesce(*parts, "") if parts else pa.repeat("", len(values))
-    return text, _TYPE_NAMES.take(pa.array(codes))
+    return pc.coalesce(*parts, ""), kinds
+
+
+def type_names(kinds: Any) -> pa.StringArray:
+    """The names of kinds, as the `…Types` maps have them."""
+    return _TYPE_NAMES.take(pa.array(kinds))
 
 
 def text_of(value: AnyValue) -> tuple[str, str]:
@@ -92,8 +98,6 @@ def _valid(column: pa.Array) -> Any:
 
 def _texts_of_kind(kind: str, column: pa.Array) -> pa.Array:
     """Texts where the column has a value, null elsewhere."""
-    if kind == "string_value":
-        return column
     if kind not in ("array_value", "kvlist_value", "bytes_value"):
         return pc.cast(column, pa.string())
     where = np.flatnonzero(_valid(column))
