@@ -7,6 +7,7 @@ collectors may append to one lake, each with numbers of its own.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from deltalake.exceptions import (
 from deltalake.transaction import AddAction
 
 from hubscope.errors import HubscopeError, LakeError, PermanentError, RetryableError
-from hubscope.exporters import disk
+from hubscope.exporters import disk, lake_commit
 from hubscope.exporters.base import RecordLike
 from hubscope.exporters.disk import DiskFullError
 from hubscope.exporters.lake_files import STATISTICS, Storage, write_rows
@@ -40,13 +41,15 @@ COLLECTOR_APPLICATION: Final = "hubscope-collector"
 COMMIT_ATTEMPTS: Final = 10  # of writers that commit at the same moment one wins; ten in a row is no accident
 RETRY_TIMEOUT: Final = "5s"  # of an object store's client; it tries ten times, and we for ever
 COMPRESSION_LEVEL: Final = 1  # level 9 takes 0.9 us a span more and saves nothing: what is left is random
+_CHECKPOINT_EVERY: Final = 20  # commits
 _CONFIGURATION: Final = {
     LAKE_VERSION_KEY: str(LAKE_VERSION),
     # A commit reads what was committed since the last checkpoint: with one every 100 it took 11 ms, with 20 it takes 5.
-    "delta.checkpointInterval": "20",
+    "delta.checkpointInterval": str(_CHECKPOINT_EVERY),
     # Two commits a second: without this the log keeps 30 days, 5 million files; an hour are 7,200.
     "delta.logRetentionDuration": "interval 10 minutes",
 }
+_log = logging.getLogger(__name__)
 _DROPPED_KEPT: Final = "delta.deletedFileRetentionDuration"
 
 
@@ -75,6 +78,7 @@ class LakeExporter:
     ) -> None:
         self.lake = lake.rstrip("/") if "://" in lake else str(Path(lake).absolute())
         self.application = application
+        self._temporary = lake_commit.temporary_name()
         self.rows: dict[str, int] = dict.fromkeys(SCHEMAS, 0)  # written by this exporter
         self._storage_options = dict(storage_options or {})
         if "://" in self.lake:  # a try that hangs ends after its 30 s, not after three minutes: it is made again anyway
@@ -82,6 +86,7 @@ class LakeExporter:
         self._tables: dict[str, DeltaTable] = {}
         self._versions: dict[str, int] = {}  # of each open table; asking costs a read of the log, 10 ms
         self._stores: dict[str, Storage] = {}
+        self._newest: dict[str, int] = {}  # the log's version after this exporter's last commit, which the table lacks
         self._policy = policy
         self._upkeep: Upkeep | None = None
         if is_opened_later and "://" not in self.lake and Path(self.lake).exists() and not Path(self.lake).is_dir():
@@ -145,6 +150,7 @@ class LakeExporter:
         if self._upkeep:
             self._upkeep.close(timeout_s)
         self._tables.clear()
+        self._newest.clear()
         self._versions.clear()
 
     def _check_room(self, size_bytes: int) -> None:
@@ -172,17 +178,66 @@ class LakeExporter:
                 # would stop every thread of the worker. This request, 0.7 ms of a commit's 16, lets the others run.
                 table.update_incremental()
             actions = write_rows(storage, name, rows, received_unix_nano, COMPRESSION_LEVEL)
-            before = table.version()
-            self._commit(table, actions, transactions)
-            # deltalake leaves the table where it stood before the commit, and the next one would then be refused for
-            # meeting this one's application transaction.
-            table.update_incremental()
-            storage.sync_commits(before + 1, table.version())
+            if storage.root is None or not self._commit_locally(name, actions, transactions):
+                before = table.version()
+                self._commit(table, actions, transactions)
+                # deltalake leaves the table where it stood before the commit, and the next one would then be refused
+                # for meeting this one's application transaction.
+                table.update_incremental()
+                storage.sync_commits(before + 1, table.version())
         if is_own:
             self._versions[name] = first.version
         self.rows[name] += rows.num_rows
         if self._upkeep:
             self._upkeep.after_commit(name)
+
+    def _commit_locally(self, name: str, added: Sequence[AddAction], transactions: tuple[Transaction, ...]) -> bool:
+        """Name the files in the log of a table in a local folder; False where its file system cannot do it so."""
+        root = self._stores[name].root
+        assert root is not None
+        log, first = root / "_delta_log", transactions[0]
+        for attempt in range(COMMIT_ATTEMPTS):
+            table = self._open(name)
+            try:
+                version = self._newest.get(name, table.version()) + 1
+                version = lake_commit.append(log, version, added, transactions, self._temporary)
+            except lake_commit.NoLinksError:
+                self._read_log(name)
+                return False
+            except lake_commit.BehindError:
+                if attempt == COMMIT_ATTEMPTS - 1:
+                    raise CommitFailedError(f"{log}: others commit all the time") from None
+                self._tables.pop(name)
+                self._newest.pop(name, None)
+                table = self._open(name)  # anew: another hubscope may have changed its columns
+                if (table.transaction_version(first.app_id) or 0) >= first.version:
+                    return True
+                if any(table.transaction_version(one.app_id) is not None for one in transactions[1:]):
+                    raise CommitFailedError("another writer committed the same") from None
+                continue
+            self._newest[name] = version
+            if (version + 1) % _CHECKPOINT_EVERY == 0:
+                self._checkpoint(name)
+            return True
+        raise AssertionError
+
+    def _checkpoint(self, name: str) -> None:
+        """What delta-rs does itself after every so many commits of its own. The rows are committed without it."""
+        table = self._read_log(name)
+        try:
+            table.create_checkpoint()
+            table.cleanup_metadata()
+        except BaseException as error:
+            if not isinstance(error, OSError | DeltaError) and not disk.is_panic(error):
+                raise
+            _log.warning("%s/%s: no checkpoint: %s", self.lake, name, disk.one_line(error))
+
+    def _read_log(self, name: str) -> DeltaTable:
+        """The table with the commits that were made past it."""
+        table = self._open(name)
+        if self._newest.pop(name, None) is not None:
+            table.update_incremental()
+        return table
 
     def _commit(self, table: DeltaTable, added: Sequence[AddAction], transactions: tuple[Transaction, ...]) -> None:
         """Name the files in the log. Another writer that came first is no obstacle: appends do not touch each other.
@@ -207,9 +262,8 @@ class LakeExporter:
                     raise
 
     def _last(self, name: str, application: str) -> int:
-        table = self._open(name)
         with self._told(name):
-            return table.transaction_version(application) or 0
+            return self._read_log(name).transaction_version(application) or 0
 
     def _open(self, name: str) -> DeltaTable:
         table = self._tables.get(name)
@@ -233,6 +287,8 @@ class LakeExporter:
         configuration = {**_CONFIGURATION, "delta.dataSkippingStatsColumns": statistics}
         try:
             table = DeltaTable(url, storage_options=self._storage_options)
+            if "://" not in url:
+                lake_commit.remove_left(Path(url) / "_delta_log")
             if self._policy is not None:  # an import leaves it as the collector's policy wants it
                 configuration |= dropped_kept
         except TableNotFoundError:
@@ -261,6 +317,7 @@ class LakeExporter:
             raise
         except BaseException as error:
             self._tables.pop(name, None)
+            self._newest.pop(name, None)
             self._versions.pop(name, None)
             message = f"{self.lake}/{name}: {disk.one_line(error)}"
             if disk.is_full(error, self.lake):

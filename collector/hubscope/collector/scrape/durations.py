@@ -92,33 +92,32 @@ class Durations:
         mask = self.kind.mask(spans)
         if not pc.any(mask).as_py():
             return False
-        found = pa.table(
+        whose, subjects = spans.subjects
+        meant = pa.table(
             {
-                "service": spans.service,
-                "version": spans.version,
+                "row": pa.array(np.arange(len(mask))),
+                "subject": pa.array(whose),
                 "value": self.kind.value(spans),
                 "seconds": pc.max_element_wise(spans.duration_s, 0.0),
-                "end": spans.end_ns,
-                "weight": _weights(spans.text("TraceState")),
-                "trace": spans.text("TraceId"),
-                "span": spans.text("SpanId"),
+                "state": spans.text("TraceState"),
             }
         ).filter(mask)
-        seconds = found["seconds"].to_numpy()
-        rows = np.arange(found.num_rows)
-        found = found.append_column("bucket", pa.array(np.searchsorted(self._bounds, seconds, side="left")))
-        found = found.append_column("row", pa.array(rows))
-        found = found.append_column("weighted", pc.multiply(found["seconds"], found["weight"]))
-        groups = found.group_by(["service", "version", "value", "bucket"], use_threads=False).aggregate(
+        weights = _weights(meant["state"])
+        found = meant.drop_columns(["state"])
+        found = found.append_column("bucket", pa.array(np.searchsorted(self._bounds, meant["seconds"], side="left")))
+        found = found.append_column("weight", weights)
+        found = found.append_column("weighted", pc.multiply(meant["seconds"], weights))
+        groups = found.group_by(["subject", "value", "bucket"], use_threads=False).aggregate(
             [("weight", "sum"), ("weighted", "sum"), ("row", "max")]
         )
-        last = found.select(["trace", "span", "seconds", "end"]).take(groups["row_max"])
+        last = spans.spans.select(["TraceId", "SpanId", "TimestampUnixNano", "Duration"]).take(groups["row_max"])
         for group, span in zip(groups.to_pylist(), last.to_pylist(), strict=True):
-            histogram = self._histogram((group["service"], group["version"], group["value"]))
+            histogram = self._histogram((*subjects[group["subject"]], group["value"]))
             histogram.counts[group["bucket"]] += group["weight_sum"]
             histogram.sum_s += group["weighted_sum"]
-            if span["trace"]:
-                shown = Exemplar(span["trace"], span["span"], span["seconds"], span["end"] / 1e9)
+            if span["TraceId"]:
+                seconds, end_ns = max(span["Duration"], 0) / 1e9, span["TimestampUnixNano"] + span["Duration"]
+                shown = Exemplar(span["TraceId"], span["SpanId"], seconds, end_ns / 1e9)
                 histogram.exemplars[group["bucket"]] = shown
         return True
 
@@ -143,8 +142,10 @@ class Durations:
         return self.series[key]
 
 
-def _weights(states: pa.Array) -> pa.Array:
+def _weights(states: pa.ChunkedArray) -> pa.Array:
     """How many spans each stands for: 1, or the adjusted count of its sampling threshold."""
+    if not pc.any(pc.not_equal(states, "")).as_py():
+        return pa.array(np.ones(len(states)))
     thresholds = pc.struct_field(pc.extract_regex(states, _THRESHOLD), "th")
     if thresholds.null_count == len(thresholds):
         return pa.array(np.ones(len(states)))
