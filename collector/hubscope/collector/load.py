@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from typing import Final
 
 WINDOW_S: Final = 5.0  # a burst shorter than that puts nothing off
-# At 150,000 spans a second segments are worked on for 0.7 of the time, and merging what they made as well would take
-# more than two cores have; at half of that rate there is room for both.
-HIGH: Final = 0.5
+# At 150,000 spans a second segments are worked on for 0.6 of the time, and merging what they made as well would take
+# more than two cores have; at 100,000 there is room for both.
+HIGH: Final = 0.4
 
 
 class Load:

@@ -36,9 +36,9 @@ MESSAGES: Final[dict[Signal, type[Request]]] = {
     Signal.METRICS: ExportMetricsServiceRequest,
     Signal.LOGS: ExportLogsServiceRequest,
 }
-# Requests are decoded in groups of about this size: large enough that a call's fixed cost (1 ms) is nothing, small
-# enough that a group's columns stay far from Arrow's 2 GiB offsets and near the processor's caches.
-GROUP_BYTES: Final = 4 << 20
+# Requests are decoded in groups of about this size. A group costs 11 ms whatever its size (ptars, redaction and
+# flattening are a thousand small calls): groups of 4 MiB take 0.27 µs a span more; whole segments 0.2 less, and 75 MiB.
+GROUP_BYTES: Final = 8 << 20
 
 _pool = HandlerPool([message.DESCRIPTOR.file for message in MESSAGES.values()])
 
