@@ -53,12 +53,12 @@ def roll(keys: Mapping[str, pa.Array], values: Mapping[str, pa.Array], max_serie
     series, others = _bounded(series, codes, values["count"], max_series)
     work = pa.table({"series": series, **values, "row": _numbers(size)})
     fine = _grouped(work, ["series", "minute", "bucket"])
+    # Sorted both: Arrow gives groups mostly in the order of their first rows, and not where hashes collide.
     fine = fine.sort_by([(name, "ascending") for name in ("series", "minute", "bucket")])
-    rows = _grouped(fine, ["series", "minute"])  # in the order of the first row of each, which is fine's
-    ends = pc.cumulative_sum(
-        fine.group_by(["series", "minute"], use_threads=False).aggregate([("bucket", "count")])["bucket_count"]
-    )
-    offsets = pa.concat_arrays([pa.array([0], pa.int32()), _whole(pc.cast(ends, pa.int32()))])
+    rows = _grouped(fine, ["series", "minute"], ("bucket", "count"))
+    rows = rows.sort_by([("series", "ascending"), ("minute", "ascending")])
+    ends = pc.cumulative_sum(_whole(rows["bucket"]))
+    offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cast(ends, pa.int32())])
     lists = {
         "BucketIndexes": pa.ListArray.from_arrays(offsets, _whole(fine["bucket"])),
         "BucketCounts": pa.ListArray.from_arrays(offsets, _whole(fine["count"])),
@@ -89,10 +89,11 @@ def merged(rows: pa.Table, max_series: int = MAX_SERIES) -> pa.Table:
     return roll(keys, values, max_series).drop_columns(["Date"])
 
 
-def _grouped(table: pa.Table, by: list[str]) -> pa.Table:
+def _grouped(table: pa.Table, by: list[str], *more: tuple[str, str]) -> pa.Table:
     """The sums of the groups, under the names they had. Without threads: a replay must give the same last digits."""
-    found = table.group_by(by, use_threads=False).aggregate(list(_SUMS))
-    return found.rename_columns([*by, *_MEASURES]) if found.column_names[: len(by)] == by else found
+    found = table.group_by(by, use_threads=False).aggregate([*_SUMS, *more])
+    names = [*by, *_MEASURES, *(name for name, _ in more)]
+    return found.rename_columns(names) if found.column_names[: len(by)] == by else found
 
 
 def _codes(column: pa.Array) -> tuple[pa.Array, int]:

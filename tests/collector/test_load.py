@@ -15,9 +15,9 @@ class Clock:
         return self.s
 
 
-@pytest.mark.parametrize(("share", "is_high"), [(0.0, False), (0.2, False), (0.45, False), (0.6, True), (1.0, True)])
+@pytest.mark.parametrize(("share", "is_high"), [(0.0, False), (0.2, False), (0.33, False), (0.47, True), (1.0, True)])
 def test_it_is_the_share_of_the_time_that_is_worked(share, is_high):
-    """Half a second at a time, after ten windows the share is the one that was worked, and above a half it is high."""
+    """Half a second at a time, after ten windows the share is the one that was worked, and above 0.4 it is high."""
     clock = Clock()
     load = Load(clock)
     for _ in range(int(10 * WINDOW_S / 0.5)):

@@ -259,7 +259,7 @@ def test_a_busy_collector_merges_later(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpoints are made as commits come, and the settings that clean the log are in the table."""
-    monkeypatch.setitem(lake._CONFIGURATION, "delta.checkpointInterval", "5")
+    monkeypatch.setattr(lake, "_CHECKPOINT_EVERY", 5)
     exporter = LakeExporter(str(tmp_path), upkeep=False)
     for segment in range(1, 8):
         exporter.export(batch(segment, "s"))

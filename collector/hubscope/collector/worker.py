@@ -163,6 +163,7 @@ class Worker:
             changed = self._changed_of(batch, records, guilty)
             item.kept_bytes = self._destinations.keep(batch, records, changed, guilty)
         self.kpi_page.note(batch)
+        batch.forget_shared()
         if self._hand_over(item):
             self.processed = segment
             self.batches += 1

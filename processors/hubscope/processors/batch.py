@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
@@ -28,6 +28,12 @@ class Batch:
     violating: frozenset[str] = frozenset()  # ids of traces in which a quota was violated
     # Index of a request -> its bytes, where redaction or a limit changed it: what a forwarder sends in its place.
     changed: Mapping[int, bytes] = field(default_factory=dict)
+    # What processors made of the batch for each other (`SpanColumns.of`), until `forget_shared`.
+    shared: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def forget_shared(self) -> None:
+        """Let go of it: what waits for a destination is to take no more memory than its rows."""
+        self.shared.clear()
 
     def with_derived(self, table_name: str, rows: pa.Table) -> Batch:
         """The same batch with `rows` behind what was already derived for `table_name`; no rows change nothing.

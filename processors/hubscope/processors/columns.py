@@ -25,15 +25,20 @@ class SpanColumns:
     def __init__(self, spans: pa.Table) -> None:
         self.spans = spans
         self._texts: dict[str, pa.Array] = {}
-        self._encoded: dict[str, pa.DictionaryArray] = {}  # of columns and attributes, which share no name
+        self._encoded: dict[str, pa.DictionaryArray] = {}  # of columns, and of attributes that have none
         self._attributes: dict[str, pa.Array] = {}
         self._masks: dict[tuple[str, tuple[str, ...]], pa.Array] = {}
 
     @classmethod
     def of(cls, batch: Batch) -> SpanColumns | None:
-        """The spans that arrived with the batch, or None where it has none."""
+        """The spans that arrived with the batch, the same for all who ask, or None where it has none."""
         spans = batch.tables.get(TRACES)
-        return cls(spans) if spans is not None and spans.num_rows else None
+        if spans is None or not spans.num_rows:
+            return None
+        found: SpanColumns | None = batch.shared.get(TRACES)
+        if found is None or found.spans is not spans:
+            found = batch.shared[TRACES] = cls(spans)
+        return found
 
     def text(self, column: str) -> pa.Array:
         """A text column of the table, null as ''."""
@@ -88,7 +93,7 @@ class SpanColumns:
     @cached_property
     def subjects(self) -> tuple[Any, list[tuple[str, str]]]:
         """Whose each span is: int64[spans], and the service and version that each of these numbers stands for."""
-        services, versions = self._encode("ServiceName", self.text), self._encode(SERVICE_VERSION, self.attribute)
+        services, versions = self.encoded("ServiceName"), self.encoded(HOT_COLUMNS[SERVICE_VERSION])
         pairs = services.indices.to_numpy().astype(np.int64) * len(versions.dictionary) + versions.indices.to_numpy()
         different, numbers = np.unique(pairs, return_inverse=True)
         at_service, at_version = np.divmod(different, len(versions.dictionary))
@@ -138,15 +143,19 @@ class SpanColumns:
             elif globs == ("",):
                 mask = pc.equal(column(name), "")
             else:
-                found = _matched(self._encode(name, column), globs)
+                found = _matched(self._encode(HOT_COLUMNS.get(name, name), column(name)), globs)
                 mask = pa.array(found) if found.any() else self._none
             self._masks[(name, globs)] = mask
         return mask
 
-    def _encode(self, name: str, column: Callable[[str], pa.Array]) -> pa.DictionaryArray:
+    def encoded(self, column: str) -> pa.DictionaryArray:
+        """A text column of the table by its different texts, null as ''."""
+        return self._encode(column, self.text(column))
+
+    def _encode(self, name: str, texts: pa.Array) -> pa.DictionaryArray:
         encoded = self._encoded.get(name)
         if encoded is None:
-            encoded = self._encoded[name] = column(name).dictionary_encode()
+            encoded = self._encoded[name] = texts.dictionary_encode()
         return encoded
 
 

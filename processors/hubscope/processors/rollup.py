@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 
 from hubscope import semconv
 from hubscope.lake_rollup import MINUTE_NS, bucket_of, roll
-from hubscope.lake_schema import GAUGE, ROLLUP, TRACES
+from hubscope.lake_schema import GAUGE, ROLLUP
 from hubscope.processors.batch import Batch
+from hubscope.processors.columns import SpanColumns
 
 _SPAN_KEYS = (
     "ServiceName",
@@ -33,8 +34,8 @@ class Rollup:
     name = "rollup"
 
     def __call__(self, batch: Batch) -> Batch:
-        spans = batch.tables.get(TRACES)
-        if spans is not None and spans.num_rows:
+        spans = SpanColumns.of(batch)
+        if spans is not None:
             batch = batch.with_derived(ROLLUP, _of_spans(spans))
         points = batch.derived.get(GAUGE)
         if points is not None:
@@ -44,11 +45,10 @@ class Rollup:
         return batch
 
 
-def _of_spans(spans: pa.Table) -> pa.Table:
-    duration_s = pc.divide(pc.cast(_whole(spans["Duration"]), pa.float64(), safe=False), 1e9)
-    failed = pc.cast(pc.fill_null(pc.equal(_whole(spans["StatusCode"]), "Error"), False), pa.int64())
-    keys = {name: _whole(spans[name]) for name in _SPAN_KEYS}
-    return roll(keys, _values(_whole(spans["TimestampUnixNano"]), duration_s, failed))
+def _of_spans(spans: SpanColumns) -> pa.Table:
+    failed = pc.cast(pc.equal(spans.text("StatusCode"), "Error"), pa.int64())
+    keys = {name: spans.encoded(name) for name in _SPAN_KEYS}
+    return roll(keys, _values(spans.start_ns, spans.duration_s, failed))
 
 
 def _of_kpis(points: pa.Table) -> pa.Table:

@@ -60,8 +60,9 @@ def add_wrong_ids(message: str, data: bytes, wrong: WrongIds) -> None:
             continue
         for of in holder.ids:
             lengths = Counter(map(len, getattr(merged, of.name)))
-            for length in lengths.keys() - {0, of.size_bytes}:
-                wrong[holder.called, of.name, length] += lengths[length]
+            for length, count in lengths.items():
+                if length not in (0, of.size_bytes):
+                    wrong[holder.called, of.name, length] += count
 
 
 def _are_whole(merged: Any, ids: tuple[_Id, ...]) -> bool:
