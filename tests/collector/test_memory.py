@@ -64,13 +64,17 @@ def test_the_bound_has_a_distance_and_an_end(monkeypatch: pytest.MonkeyPatch) ->
 def test_pages_that_processes_share_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes above the bound only by what they share are not refused, and by what is their own they are."""
     monkeypatch.setattr(memory_module, "collector_pids", lambda: [1, 2])
-    monkeypatch.setattr(memory_module, "rss_bytes", lambda pid: 60 * MIB)
-    own = [40 * MIB]
+    resident, own = [60 * MIB], [40 * MIB]
+    monkeypatch.setattr(memory_module, "rss_bytes", lambda pid: resident[0])
     monkeypatch.setattr(memory_module, "own_bytes", lambda pid: own[0])
     memory = Memory(Live(CollectorSettings("/lake", "/state", limits=Limits(memory_bytes=100 * MIB))), lambda: True)
     memory.measure()
     assert memory.refusal is None
     own[0] = 55 * MIB
+    resident[0] = 69 * MIB
+    memory.measure()
+    assert memory.refusal is None  # 80 MiB own, and 18 more since: that cannot be above the bound
+    resident[0] = 71 * MIB
     memory.measure()
     assert memory.refusal is not None
     assert "take 110 MiB" in memory.refusal.message

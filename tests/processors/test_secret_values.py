@@ -86,10 +86,10 @@ BARE: Final[dict[str, Callable[[str], str]]] = {
 }
 
 
-def _no_piece_stays(text: str, secret: str) -> None:
+def _no_piece_stays(form: Callable[[str], str], secret: str) -> None:
+    text = form(secret)
     after = _scrub(text)
-    # a piece may stand in the text around by chance only where the secret repeats the text itself
-    around = text.replace(secret, "")
+    around = form("")  # a piece may stand there by chance, where the secret repeats the text itself
     for piece in {secret[at : at + 6] for at in range(len(secret) - 5)}:
         assert piece in around or piece not in after, (piece, after[:200])
 
@@ -103,7 +103,7 @@ def test_no_piece_of_a_quoted_secret_stays(form: str, secret: str) -> None:
     """Whatever quotes, escapes and brackets it holds."""
     assume(len(set(secret)) > 4 and any(c.isalnum() for c in secret) and "****" not in secret)
     assume(secret.lower() not in ("undefined", "redacted", "filtered"))  # words for "none"
-    _no_piece_stays(QUOTED[form](secret), secret)
+    _no_piece_stays(QUOTED[form], secret)
 
 
 @given(st.sampled_from(sorted(BARE)), st.text(_PLAIN, min_size=8, max_size=40))
@@ -111,7 +111,7 @@ def test_no_piece_of_a_quoted_secret_stays(form: str, secret: str) -> None:
 def test_no_piece_of_a_bare_secret_stays(form: str, secret: str) -> None:
     """Without quotes around it too, a quote or a bracket in it does not end it."""
     assume(len(set(secret)) > 4 and "****" not in secret)
-    _no_piece_stays(BARE[form](f"x7{secret}"), f"x7{secret}")
+    _no_piece_stays(BARE[form], f"x7{secret}")
 
 
 @pytest.mark.parametrize("form", sorted({**QUOTED, **BARE}))
