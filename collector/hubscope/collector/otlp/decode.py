@@ -25,6 +25,7 @@ from hubscope.collector.otlp.decode_logs import log_records
 from hubscope.collector.otlp.decode_metrics import data_points
 from hubscope.collector.otlp.decode_traces import spans
 from hubscope.collector.otlp.decode_values import OverlappingKindsError
+from hubscope.collector.otlp.forms import STORED
 from hubscope.errors import BadInputError
 from hubscope.lake_schema import LOGS, TRACES
 from hubscope.processors.arriving import Arriving, Suspects, leaves, mend, mend_all
@@ -40,7 +41,8 @@ MESSAGES: Final[dict[Signal, type[Request]]] = {
 # flattening are a thousand small calls): groups of 4 MiB take 0.27 µs a span more; whole segments 0.2 less, and 75 MiB.
 GROUP_BYTES: Final = 8 << 20
 
-_pool = HandlerPool([message.DESCRIPTOR.file for message in MESSAGES.values()])
+_stored: Final = {signal: STORED[message.DESCRIPTOR.full_name].DESCRIPTOR for signal, message in MESSAGES.items()}
+_pool = HandlerPool([descriptor.file for descriptor in _stored.values()])
 
 
 class Decoded(NamedTuple):
@@ -132,7 +134,7 @@ def _decode_group(signal: Signal, payloads: list[bytes], columns: pa.RecordBatch
 
 
 def _columns(signal: Signal, payloads: list[bytes]) -> pa.RecordBatch:
-    decode_all = _pool.get_for_message(MESSAGES[signal].DESCRIPTOR).list_to_record_batch
+    decode_all = _pool.get_for_message(_stored[signal]).list_to_record_batch
     try:
         try:
             return decode_all(payloads)

@@ -32,7 +32,6 @@ _TYPES: Final = {
     "array_value": "array",
     "kvlist_value": "kvlist",
     "bytes_value": "bytes",
-    "string_value_strindex": "strindex",  # profiles only: an index into a table that traces, metrics and logs lack
 }
 EMPTY: Final = "empty"
 _TYPE_NAMES: Final = pa.array([*_TYPES.values(), EMPTY])

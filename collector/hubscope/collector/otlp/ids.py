@@ -2,7 +2,7 @@
 
 The specification calls any other length invalid, and the stock Collector answers INVALID_ARGUMENT or 400 for the whole
 request. Asking each parsed span takes a Python object a span and another an id and a list of links: 0.42 µs a span.
-In the merged form (`merged`) all ids of a request are three lists.
+In the merged form (`forms`) all ids of a request are three lists.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, cast
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
-from hubscope.collector.otlp.merged import ID_SIZES_BYTES, MERGED
+from hubscope.collector.otlp.forms import ID_SIZES_BYTES, MERGED
 from hubscope.errors import BadInputError
 
 _CALLED: Final = {"Span": "spans", "Link": "links", "LogRecord": "log records", "Exemplar": "exemplars"}

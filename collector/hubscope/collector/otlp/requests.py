@@ -11,9 +11,9 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from hubscope.collector.log.wal import Signal
+from hubscope.collector.otlp.forms import COUNTED
 from hubscope.collector.otlp.ids import check_ids
 from hubscope.collector.otlp.large import LARGE_BYTES, count_large
-from hubscope.collector.otlp.merged import COUNTED
 from hubscope.errors import BadInputError
 
 

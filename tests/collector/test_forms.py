@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError, Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hubscope.collector.otlp.merged import COUNTED, MERGED
+from hubscope.collector.otlp.forms import COUNTED, MERGED
 from hubscope.collector.otlp.requests import KINDS, Kind
 from tests.collector.everything import fill
 
