@@ -79,7 +79,7 @@ class CollectorSettings:
     clickhouse: tuple[ClickHouseConfig, ...] = ()
     rules_path: str | None = None
     flush_interval_s: float = 0.5  # age at which a segment goes to the worker: one lake transaction each
-    segment_size_bytes: int = 12 * MIB_BYTES  # or its size, whichever comes first
+    segment_size_bytes: int = 16 * MIB_BYTES  # or its size, whichever comes first
     stop_grace_s: float = 10.0  # for the worker to empty the log at a stop; what is left waits for the next start
     stop_without_leases: bool = False  # stop when no program that started this collector is alive
     limits: Limits = Limits()
