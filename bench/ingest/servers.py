@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
+
 START_DEADLINE_S = 60.0
 JAEGER_DEFAULT = Path(__file__).parent.parent.parent / "tests/integration/jaeger/bin/jaeger"
 
@@ -32,23 +34,27 @@ class Server(NamedTuple):
     has_trace: Callable[[str], bool] | None
 
 
+LOOK_EVERY_S = 0.2
+LOOK_FOR_MORE_EVERY_S = 2.0
+
+
 class Watch(threading.Thread):
     """CPU and memory of a process and its children, from `begin` until `finish`."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
-        import psutil
-
         self._root = psutil.Process(pid)
         self._ended = threading.Event()
         self._names: dict[int, str] = {}
+        self._processes: list[psutil.Process] = []
+        self._look_for_more_s = 0.0
         self._cpu_s: dict[int, float] = {}
         self._before_s: dict[int, float] = {}
         self.rss_bytes: list[tuple[float, int]] = []  # (Unix time, all processes together)
         self.peak_of: dict[str, int] = {}  # process -> its own peak
 
     def run(self) -> None:
-        while not self._ended.wait(0.1):
+        while not self._ended.wait(LOOK_EVERY_S):
             self._look()
 
     def begin(self) -> None:
@@ -61,6 +67,7 @@ class Watch(threading.Thread):
         """CPU seconds since `begin`, by process."""
         self._ended.set()
         self.join()
+        self._look_for_more_s = 0.0
         self._look()
         used: dict[str, float] = {}
         for pid, cpu_s in self._cpu_s.items():
@@ -72,10 +79,11 @@ class Watch(threading.Thread):
         return max(rss for _, rss in self.rss_bytes)
 
     def _look(self) -> None:
-        import psutil
-
         total = 0
-        for process in [self._root, *self._root.children(recursive=True)]:
+        if time.monotonic() >= self._look_for_more_s:  # 5 ms, for it looks through all processes of the machine
+            self._look_for_more_s = time.monotonic() + LOOK_FOR_MORE_EVERY_S
+            self._processes = [self._root, *self._root.children(recursive=True)]
+        for process in self._processes:
             try:
                 times = process.cpu_times()
                 self._cpu_s[process.pid] = times.user + times.system
