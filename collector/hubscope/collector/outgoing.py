@@ -41,7 +41,8 @@ class Outgoing:
             records += self._sampled.records(segment)
         if self._added:
             records = [r._replace(payload=with_resource_attributes(r.payload, self._added)) for r in records]
-        return [*records, *self._derived.records(segment)]
+        # Ahead of what they are made of: a hubscope collector that gets both then knows what is derived already.
+        return [*self._derived.records(segment), *records]
 
     def derived(self, segment: int) -> list[Record]:
         """What was derived alone."""

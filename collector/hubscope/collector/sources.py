@@ -44,7 +44,7 @@ class Source(Protocol):
 
 
 class Requests:
-    """The log's records as they may leave this machine and, behind them, what was derived of them as OTLP."""
+    """The log's records as they may leave this machine and, ahead of them, what was derived of them as OTLP."""
 
     suffix = LOG_SUFFIX
 

@@ -14,6 +14,7 @@ from hubscope.processors.batch import Batch
 from hubscope.processors.columns import SpanColumns
 from hubscope.processors.overhead import Overhead, is_entry, is_operation
 from hubscope.processors.sketch import Sketch
+from hubscope.processors.upstream import Upstream
 from hubscope.processors.windows import Subject
 
 
@@ -22,7 +23,8 @@ class Derived:
 
     name = "derived"
 
-    def __init__(self) -> None:
+    def __init__(self, upstream: Upstream | None = None) -> None:
+        self.upstream = upstream if upstream is not None else Upstream()
         self.overhead = Overhead()
 
     def __call__(self, batch: Batch) -> Batch:
@@ -38,6 +40,8 @@ class Derived:
             added = self.overhead.operation(span["trace"], span["instance"], span["start"], span["end"], is_last=last)
             if not is_operation(span["name"], span["kind"], span["parent"], span["task"]):
                 continue  # a start: its calls are done with, and are no overhead of an operation
+            if span["end"] <= self.upstream.until(semconv.METRIC_PLUGIN_OVERHEAD, *subject):
+                continue
             for plugin, seconds in added:
                 key = (subject, plugin)
                 sketches.setdefault(key, Sketch()).add(seconds, 1.0, span["end"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,6 +20,7 @@ from hubscope.processors.feeding import Point, Series, Stream, feed_point, strea
 from hubscope.processors.rules import Rules
 from hubscope.processors.sketch import BUCKETS_PER_DOUBLING
 from hubscope.processors.telling import alert_attributes, alert_sentence, kpi_attributes
+from hubscope.processors.upstream import Upstream
 from hubscope.processors.windows import KpiValue, Raised, Subject, Windows, slot_ns
 
 # A sender whose clock is further ahead than this would push its window past everybody's; its samples are left out.
@@ -32,7 +34,8 @@ class Kpis:
 
     name = "kpis"
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, upstream: Upstream | None = None) -> None:
+        self.upstream = upstream if upstream is not None else Upstream()
         self.windows = Windows(rules)
         self.series = Series()
         self.ahead = 0  # samples left out because their clock is ahead
@@ -55,7 +58,7 @@ class Kpis:
             if point.time_ns > newest_ns:
                 self.ahead += 1
             else:
-                feed_point(self.windows, self.series, self._metrics[point.metric], point)
+                feed_point(self.windows, self.series, self._left(point), point)
         return self._derive(batch)
 
     def _feed_spans(self, spans: SpanColumns, in_time: pa.Array, stream: Stream) -> None:
@@ -63,6 +66,11 @@ class Kpis:
         mask = pc.and_(spans.means(feed), in_time)
         if not pc.any(mask).as_py():
             return
+        whose, subjects = spans.subjects
+        if self.upstream:
+            until = [self.upstream.until(semconv.METRIC_KPI, *subject, kpi.name) for subject in subjects]
+            if any(until):
+                mask = pc.and_(mask, pc.greater(spans.end_ns, pa.array(np.array(until)[whose])))
         growth, distinct = kpi.aggregate == "growth_per_h", kpi.aggregate == "distinct"
         if distinct:
             values = spans.attribute(feed.value)
@@ -75,7 +83,6 @@ class Kpis:
             return
         if kpi.aggregate == "apdex":
             values = _apdex_scores(values, pc.equal(spans.text("StatusCode"), "Error"), kpi.apdex_threshold_s)
-        whose, subjects = spans.subjects
         columns = {"subject": pa.array(whose), "time": spans.end_ns, "value": values}
         if growth:
             columns["stream"] = spans.instance
@@ -128,6 +135,14 @@ class Kpis:
             sketch.add_grouped(counted, found.get(None, 0.0), row["time_count"], row["value_sum"], low, high)
             if row["time_max"] >= sketch.last_ns:
                 sketch.last_ns, sketch.last = row["time_max"], row["value_last"]
+
+    def _left(self, point: Point) -> tuple[Stream, ...]:
+        """The streams that the point feeds, without those of KPIs that came derived of it."""
+        streams = self._metrics[point.metric]
+        if not self.upstream:
+            return streams
+        until = self.upstream.until
+        return tuple(s for s in streams if point.time_ns > until(semconv.METRIC_KPI, *point.subject, s.kpi.name))
 
     def _points(self, batch: Batch) -> Iterator[Point]:
         """The points of metrics that a KPI is fed by, in the order of their time."""

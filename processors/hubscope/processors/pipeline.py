@@ -20,6 +20,7 @@ from hubscope.processors.rules import Rules
 from hubscope.processors.sampling import KEPT_SNAPSHOTS, Sampling
 from hubscope.processors.sampling_files import SamplingFiles
 from hubscope.processors.snapshots import Remembered
+from hubscope.processors.upstream import Upstream
 
 _KEY_BYTES: Final = 32
 
@@ -73,10 +74,12 @@ def processors(rules: Rules, state_dir: Path | None) -> tuple[Processor, ...]:
     `processors/` in it); None keeps the windows in memory only, for a reader of files that never replays.
     """
     directory = None if state_dir is None else Path(state_dir) / "processors"
+    upstream = Upstream()
     return (
-        Remembered(Derived(), directory),  # before the KPIs, which are fed by what it derives
-        Remembered(Kpis(rules), directory),
-        Remembered(Quotas(rules), directory),
+        Remembered(upstream, directory),  # before those that derive: what came derived is not derived again
+        Remembered(Derived(upstream), directory),  # before the KPIs, which are fed by what it derives
+        Remembered(Kpis(rules, upstream), directory),
+        Remembered(Quotas(rules, upstream), directory),
         Rollup(),  # after what it rolls up
     )
 

@@ -17,6 +17,7 @@ from hubscope.processors.batch import Batch
 from hubscope.processors.columns import SpanColumns
 from hubscope.processors.limits import USED, Flood, Plugin, Uses, Violation, limits
 from hubscope.processors.rules import RESOURCES, Quota, Rules
+from hubscope.processors.upstream import Upstream
 
 _SEPARATOR = "\x1f"  # between the parts of a caller's key; in no id
 
@@ -26,7 +27,8 @@ class Quotas:
 
     name = "quotas"
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, upstream: Upstream | None = None) -> None:
+        self.upstream = upstream if upstream is not None else Upstream()
         self.uses = Uses()
         self.flood = Flood()
         self._limits = limits(rules)
@@ -46,9 +48,10 @@ class Quotas:
         latest: dict[tuple[str, str, tuple[tuple[str, str], ...]], tuple[rows.Resource, int, int]] = {}
         for violation, row in found:
             service, instance, resource = self._whose(calls, row)
-            if self.flood.lets_through(
-                (service, instance, violation.plugin.id, violation.quota.resource), violation.time_ns
-            ):
+            series = (service, instance, violation.plugin.id, violation.quota.resource)
+            if violation.time_ns <= self.upstream.until(semconv.METRIC_QUOTA_VIOLATIONS, *series):
+                continue
+            if self.flood.lets_through(series, violation.time_ns):
                 events.append(_event(violation, service, resource, batch.received_unix_nano))
             key = (service, instance, tuple(violation.count_attributes().items()))
             counts[key] += 1
@@ -58,7 +61,7 @@ class Quotas:
             rows.count(semconv.METRIC_QUOTA_VIOLATIONS, key[0], latest[key][0], dict(key[2]), *latest[key][1:], added)
             for key, added in counts.items()
         ]
-        if not events and not points:
+        if not found:
             return batch
         batch = replace(batch, violating=frozenset(violation.trace_id for violation, _ in found))
         return batch.with_derived(LOGS, rows.table(LOGS, events)).with_derived(SUM, rows.table(SUM, points))

@@ -37,8 +37,7 @@ class Rollup:
         spans = SpanColumns.of(batch)
         if spans is not None:
             batch = batch.with_derived(ROLLUP, _of_spans(spans))
-        points = batch.derived.get(GAUGE)
-        if points is not None:
+        for points in batch.rows(GAUGE):  # those that came derived, too
             points = points.filter(pc.equal(points["MetricName"], semconv.METRIC_KPI))
             if points.num_rows:
                 batch = batch.with_derived(ROLLUP, _of_kpis(points))
