@@ -245,6 +245,16 @@ class Comparison(_Json):
     contribution_s: float | None = None  # what the change is worth, per root operation or start; ranks the list
 
 
+COARSEST_EFFECT: Final = 10.0  # a minimum detectable effect above 1,000 % is a figure nobody can use
+
+
+def detectable(effect: float) -> str:
+    """What runs with that minimum detectable effect would have shown, for people."""
+    if effect > COARSEST_EFFECT:
+        return "these runs are too few or too uneven to show a change"
+    return f"these runs would show {effect:.0%} and more"
+
+
 @dataclasses.dataclass(frozen=True)
 class LedgerEntry(_Json):
     """One prediction, and what a later version showed."""

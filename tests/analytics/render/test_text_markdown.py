@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 from hubscope.analytics import model
-from hubscope.analytics.render import markdown, text, trace_text
+from hubscope.analytics.render import markdown, outline, text, trace_text
 
 Golden = Callable[[str, str], None]
 
@@ -81,3 +81,22 @@ def test_what_has_no_value_is_never_zero(report: model.Report) -> None:
     unjudged = rendered.partition("Could not judge")[2]
     assert "nothing reports hub.plugins.installed (plugins.installed)" in unjudged
     assert "plugins.installed" not in rendered.partition("Could not judge")[0]
+
+
+def test_metrics_that_could_not_be_judged_for_one_reason_are_one_line() -> None:
+    """A dozen that differ only in what their runs would show give one line with the least and the most of it; where
+    that is more than 1,000 % it is no figure; JSON keeps each number."""
+    effects = (0.12, 0.9, 0.31, 1149.28, 20.0)
+    unknown = [
+        model.Comparison(
+            *("root.duration", {"operation": f"task {n}"}, 1.0, 1.1, 0.1, -0.5, 0.7, "unknown", effect, 4, 4, "s"),
+            f"not certain at 5%; {model.detectable(effect)}",
+        )
+        for n, effect in enumerate(effects)
+    ]
+    (line,) = outline.unjudged_comparisons(unknown)
+    assert line.startswith("5 metrics (root.duration · task 0, ")
+    assert line.endswith("not certain at 5%; these runs would show 12% to 90% and more, and no change of 2 of them")
+    (coarse,) = outline.unjudged_comparisons(unknown[3:])
+    assert coarse.endswith(": not certain at 5%; these runs are too few or too uneven to show a change")
+    assert [c.to_dict()["minimum_detectable_effect"] for c in unknown] == list(effects)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import jinja2
 from markupsafe import Markup
 
-from hubscope.analytics.model import Report, Trace, Trend
+from hubscope.analytics.model import Report, Trace, Trend, detectable
 from hubscope.analytics.render import numbers, outline, plots, waterfall
 
 EMBED_HEIGHT_PX: Final = 720
@@ -159,6 +159,7 @@ def _environment() -> jinja2.Environment:
         metric_name=outline.metric_name,
         observation=outline.observation,
         comparison_title=outline.comparison_title,
+        detectable=detectable,
         trend_sentence=outline.trend_sentence,
         trend_plot=_trend_plot,
         kpi_unit=outline.kpi_unit,

@@ -187,7 +187,10 @@ def _ledger(report: Report) -> str:
     record = outline.record(report)
     if not record:
         return ""
-    lines = [f"- {_text(entry.change)}: {_text(outline.observation(entry))}" for entry in outline.told_entries(report)]
+    lines = [
+        f"- {_text(entry.change.rstrip('.'))}: {_text(outline.observation(entry))}"
+        for entry in outline.told_entries(report)
+    ]
     return "\n\n".join(part for part in ("### Predictions beside what was observed", record, "\n".join(lines)) if part)
 
 

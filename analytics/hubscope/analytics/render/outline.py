@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hubscope.analytics.model import (
+    COARSEST_EFFECT,
     STATES,
     Bottleneck,
     Breakdown,
@@ -23,6 +24,7 @@ from hubscope.analytics.model import (
     TimeList,
     TimeRow,
     Trend,
+    detectable,
     first_state,
 )
 from hubscope.analytics.render import numbers
@@ -153,15 +155,52 @@ def startup_title(startup: StartupTime) -> str:
 
 
 def unjudged_comparisons(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
-    """`4 metrics (a, b, c, …): why`, one for each reason, the most frequent first."""
-    by_reason: dict[str, list[str]] = {}
+    """`4 metrics (a, b, c, …): why`, one for each reason, the most frequent first.
+
+    Those whose reason ends with what their runs would show are one reason: they name the smallest of these, and the
+    largest that is a figure.
+    """
+    by_reason: dict[str, list[Comparison]] = {}
     for comparison in comparisons:
         if comparison.verdict == "unknown":
-            by_reason.setdefault(comparison.reason or "no reason was given", []).append(comparison_title(comparison))
+            by_reason.setdefault(_shared_reason(comparison), []).append(comparison)
     return tuple(
-        f"{numbers.count(len(titles), 'metric')} ({', '.join(titles[:3])}{', …' if len(titles) > 3 else ''}): {reason}"
-        for reason, titles in sorted(by_reason.items(), key=lambda entry: -len(entry[1]))
+        f"{numbers.count(len(alike), 'metric')} ({_named(alike)}): {reason}{_would_show(alike)}"
+        for reason, alike in sorted(by_reason.items(), key=lambda entry: -len(entry[1]))
     )
+
+
+def _shared_reason(comparison: Comparison) -> str:
+    """The reason without what this metric's runs alone would show."""
+    effect = comparison.minimum_detectable_effect
+    own = f"; {detectable(effect)}" if effect is not None else ""
+    return comparison.reason.removesuffix(own) or "no reason was given"
+
+
+def _named(comparisons: Sequence[Comparison]) -> str:
+    titles = [comparison_title(comparison) for comparison in comparisons]
+    return ", ".join(titles[:3]) + (", …" if len(titles) > 3 else "")
+
+
+def _would_show(alike: Sequence[Comparison]) -> str:
+    effects = [
+        c.minimum_detectable_effect
+        for c in alike
+        if c.minimum_detectable_effect is not None and c.reason.endswith(detectable(c.minimum_detectable_effect))
+    ]
+    if not effects:
+        return ""
+    figures = sorted({f"{effect:.0%}": effect for effect in effects if effect <= COARSEST_EFFECT}.items(), key=_second)
+    if not figures:
+        return f"; {detectable(max(effects))}"
+    low, high = figures[0][0], figures[-1][0]
+    shown = f"; these runs would show {low}{f' to {high}' if high != low else ''} and more"
+    coarse = sum(effect > COARSEST_EFFECT for effect in effects)
+    return f"{shown}, and no change of {coarse} of them" if coarse else shown
+
+
+def _second(pair: tuple[str, float]) -> float:
+    return pair[1]
 
 
 def import_label(entry: ImportTime) -> str:

@@ -295,7 +295,7 @@ def _ledger(page: _Page, report: Report) -> None:
     page.heading("Predictions beside what was observed", record)
     for entry in outline.told_entries(report):
         mark = {True: "✓", False: "✗", None: "·"}[entry.covered]
-        page.wrapped(f"{entry.change}: {outline.observation(entry)}", first=f"{mark} ", indent="  ")
+        page.wrapped(f"{entry.change.rstrip('.')}: {outline.observation(entry)}", first=f"{mark} ", indent="  ")
 
 
 def _trends(page: _Page, report: Report) -> None:
@@ -324,7 +324,7 @@ def _checked(page: _Page, report: Report) -> None:
     if unjudged:
         page.heading("Could not judge, because")
         for missing in unjudged[:UNJUDGED_SHOWN]:
-            page.wrapped(f"{missing.because} ({missing.what})", first="· ", indent="  ")
+            page.wrapped(f"{missing.because.rstrip('.')} ({missing.what})", first="· ", indent="  ")
         rest = len(unjudged) - UNJUDGED_SHOWN
         if rest > 0:
             page.wrapped(f"{rest} more, all in hubscope report --open", first="· ", indent="  ", style="dim")
