@@ -108,3 +108,27 @@ def test_workers_are_neither_runs_nor_starts(instance: str, lake: Any) -> None:
     (interactive,) = (kpi for kpi in made.summary.kpis if kpi.name == "startup.interactive")
     assert (interactive.runs, interactive.value) == (1, pytest.approx(0.9))
     assert [service.runs for service in lake_status.read(str(path)).services] == [1]
+
+
+def test_workers_are_no_runs_of_a_kpi_and_no_samples_of_a_comparison(lake: Any) -> None:
+    """Two versions of three runs with four workers each, one of them started by a worker: three runs a side, whether
+    the application itself feeds the metric or only its workers do; what the workers did is in the values."""
+    for version, ms in (("1", 50), ("2", 150)):
+        for number in range(3):
+            main = lake.run(version, instance=f"{version}-{number}")
+            main.trace(lake.span("task ask", 2 * ms + number, attributes={"hub.task.name": "ask"}))
+            for n in range(4):
+                above = f"{version}-{number}" + ("/w2" if n == 3 else "")
+                worker = lake.run(version, instance=f"{version}-{number}/w{n}")
+                worker.trace(lake.span("hub.startup.worker", 50, attributes={"hub.startup.parent": above}))
+                worker.trace(lake.span("task work", ms + n, attributes={"hub.task.name": "work"}))
+    path = lake.write()
+    made = report(path)
+    tasks = [kpi for kpi in made.summary.kpis if kpi.name == "ux.task_completion_time"]
+    assert [(kpi.runs, kpi.samples, len(kpi.points)) for kpi in tasks] == [(3, 15, 3)]
+    assert tasks[0].value == pytest.approx(0.152, abs=0.002)  # the workers' own, beside one task of 0.3 s a run
+    found = {c.dimensions.get("operation", c.metric): c for c in compare(path, "1", "2")}
+    for operation in ("task ask", "task work"):
+        assert (found[operation].runs_before, found[operation].runs_after) == (3, 3)
+        assert found[operation].verdict == "worse"
+    assert {(c.runs_before, c.runs_after) for c in found.values() if c.metric == "kpi"} <= {(3, 3)}

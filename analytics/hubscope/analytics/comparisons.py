@@ -11,7 +11,7 @@ import numpy as np
 from hubscope.analytics import kpis, metrics, statistics
 from hubscope.analytics.findings import counted, duration
 from hubscope.analytics.metrics import Series
-from hubscope.analytics.model import Comparison
+from hubscope.analytics.model import Comparison, detectable
 from hubscope.analytics.scope import Scope
 
 # A series that holds less than this share of all the time in its metric is not compared: nobody would act on it, and
@@ -55,8 +55,8 @@ def compare_groups(pairs: Sequence[tuple[Scope, Scope]]) -> tuple[Comparison, ..
 def _common(before: Scope, after: Scope) -> list[tuple[Series, Series, Scope, Scope]]:
     result = []
     for function in (*metrics.COMPARED, _kpi_series):
-        old = {series.key: series for series in function(before)}
-        new = {series.key: series for series in function(after)}
+        old = {series.key: _of_runs(series, before) for series in function(before)}
+        new = {series.key: _of_runs(series, after) for series in function(after)}
         total = sum(s.total_s for s in (*old.values(), *new.values()))
         for key in sorted(old.keys() & new.keys()):
             if old[key].least and not any((*old[key].values.values(), *new[key].values.values())):
@@ -67,15 +67,22 @@ def _common(before: Scope, after: Scope) -> list[tuple[Series, Series, Scope, Sc
     return result
 
 
+def _of_runs(series: Series, scope: Scope) -> Series:
+    """Workers are no runs: one value a run, the median of its processes'."""
+    by_run = scope.by_application(series.values)
+    return dataclasses.replace(series, values={run: float(np.median(found)) for run, found in by_run.items()})
+
+
 def _one_sided(before: Scope, after: Scope) -> list[Comparison]:
     """Root operations that only one side has. One that not every run of that side shows may be chance: unknown."""
-    old, new = ({s.key: s for s in metrics.root_durations(scope)} for scope in (before, after))
+    old, new = ({s.key: _of_runs(s, scope) for s in metrics.root_durations(scope)} for scope in (before, after))
     found = []
     for key in sorted(old.keys() ^ new.keys()):
         is_new = key in new
         series, scope = (new[key], after) if is_new else (old[key], before)
         median, seen = float(np.median(_values(series))), len(series.values)
-        in_all = seen == len(scope.runs)
+        runs = len(scope.applications)
+        in_all = seen >= runs
         found.append(
             Comparison(
                 metric=series.metric,
@@ -90,7 +97,7 @@ def _one_sided(before: Scope, after: Scope) -> list[Comparison]:
                 runs_before=0 if is_new else seen,
                 runs_after=seen if is_new else 0,
                 unit=series.unit,
-                reason=f"only {scope.name or 'one side'} has it, in {seen} of {counted(len(scope.runs), 'run')}",
+                reason=f"only {scope.name or 'one side'} has it, in {seen} of {counted(runs, 'run')}",
                 before_group=before.name,
                 after_group=after.name,
             )
@@ -148,7 +155,7 @@ def _comparison(pair: _Pair, adjusted_p: float | None) -> Comparison:
             reason = (
                 f"not certain at {statistics.ALPHA:.0%} over all metrics of this report, "
                 f"and not within ±{statistics.EQUIVALENCE_MARGIN:.0%}; "
-                f"these runs would show {d.minimum_detectable_effect:.0%} and more"
+                f"{detectable(d.minimum_detectable_effect)}"
             )
     before, after = (d.before, d.after) if d else (float(np.median(a)), float(np.median(b)))
     return Comparison(

@@ -38,7 +38,36 @@ class Measured:
 
 
 def measure(scope: Scope, rule: Rule) -> dict[str, Measured]:
-    """The KPI's value in each run that feeds it. The first feed with any sample counts, as in the processors."""
+    """The KPI's value in each run that feeds it. The first feed with any sample counts, as in the processors.
+
+    Workers are no runs: what each process of a run shows is one value of the run.
+    """
+    return _of_runs(scope, rule, _of_processes(scope, rule))
+
+
+def _of_runs(scope: Scope, rule: Rule, measured: dict[str, Measured]) -> dict[str, Measured]:
+    return {run: _together(rule.aggregate, found) for run, found in scope.by_application(measured).items()}
+
+
+def _together(aggregate: str, processes: Sequence[Measured]) -> Measured:
+    """One value of a run's processes: exact for averages, shares and extremes; else their median, by samples."""
+    if len(processes) == 1:
+        return processes[0]
+    samples = sum(measured.samples for measured in processes)
+    values = np.array([measured.value for measured in processes])
+    weights = np.array([max(measured.samples, 1) for measured in processes], dtype=np.float64)
+    if aggregate in ("max", "growth_per_h", "distinct"):
+        return Measured(float(values.max()), samples)
+    if aggregate == "min":
+        return Measured(float(values.min()), samples)
+    if aggregate in ("mean", *_SHARES):
+        return Measured(float(np.average(values, weights=weights)), samples)
+    order = np.argsort(values)
+    middle = np.searchsorted(np.cumsum(weights[order]), weights.sum() / 2)
+    return Measured(float(values[order][middle]), samples)
+
+
+def _of_processes(scope: Scope, rule: Rule) -> dict[str, Measured]:
     if rule.aggregate == "ratio":
         return _ratio(scope, rule)
     for feed in rule.feeds:
@@ -118,7 +147,7 @@ def _less_recording(scope: Scope, rule: Rule) -> float | None:
     for feed in rule.feeds:
         if feed.metric or feed.value != "duration":
             return None
-        found = _of_spans(scope, rule, feed, "kpi_spans_less_recording")
+        found = _of_runs(scope, rule, _of_spans(scope, rule, feed, "kpi_spans_less_recording"))
         if found:
             values = [measured.value for measured in found.values()]
             return _typical(rule, values, sum(measured.samples for measured in found.values()))[0]

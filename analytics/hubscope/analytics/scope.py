@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from hubscope.analytics.engine import ANY, Engine
 from hubscope.analytics.model import Run
 from hubscope.processors.rules import Rules
 
 Row = dict[str, Any]
+V = TypeVar("V")
 
 SECONDS_PER_DAY: Final = 86_400.0
 
@@ -54,6 +57,7 @@ class RunInfo:
     last_ns: int
     spans: int
     is_worker: bool = False  # started by another run of the application, of which it is a part
+    parent: str = ""  # of a worker, the instance that started it
 
     @property
     def seconds(self) -> float:
@@ -92,11 +96,12 @@ class Data:
         rows = self.rows("runs", service=wanted)
         known = {row["service"] for row in rows}
         rows = rows + [row for row in self.rows("runs_of_metrics", service=wanted) if row["service"] not in known]
-        workers = {row["run"] for row in self.rows("worker_runs", service=wanted)}
+        workers = {row["run"]: row["parent"] for row in self.rows("worker_runs", service=wanted)}
         runs = (
             RunInfo(
                 *(r["run"], r["service"], r["instance"], r["version"], r["first_ns"], r["last_ns"], r["spans"]),
                 r["run"] in workers,
+                workers.get(r["run"], ""),
             )
             for r in rows
         )
@@ -133,6 +138,28 @@ class Scope:
     def applications(self) -> tuple[RunInfo, ...]:
         """The runs without their workers, which ran beside them; all where nothing but workers was seen."""
         return tuple(run for run in self.runs if not run.is_worker) or self.runs
+
+    @functools.cached_property
+    def _application_of(self) -> dict[str, str]:
+        """The run that each run is a part of: itself, or for a worker the one that started it, maybe through workers.
+        Workers whose starter is not in the group are together the first of them."""
+        by_instance = {run.instance: run for run in self.runs}
+        orphans: dict[str, str] = {}
+        found: dict[str, str] = {}
+        for run in self.runs:
+            top, passed = run, {run.id}
+            while top.is_worker and (above := by_instance.get(top.parent)) is not None and above.id not in passed:
+                top = above
+                passed.add(top.id)
+            found[run.id] = orphans.setdefault(top.parent, top.id) if top.is_worker else top.id
+        return found
+
+    def by_application(self, values: Mapping[str, V]) -> dict[str, list[V]]:
+        """What was found of each run, by the run of the application that it is, or is a worker of."""
+        found: dict[str, list[V]] = {}
+        for run, value in values.items():
+            found.setdefault(self._application_of.get(run, run), []).append(value)
+        return found
 
     @property
     def observed_s(self) -> float:
