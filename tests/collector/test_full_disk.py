@@ -490,6 +490,10 @@ def test_a_collector_that_is_started_on_a_full_disk_refuses_and_resumes(
             channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")(payload, timeout=20)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert collector.process.poll() is None
+        found = collector_link.recorded(lake / ".state") or {}
+        assert (found.get("pid"), found.get("addresses")) == (collector.process.pid, collector.addresses)
+        assert f"pid {collector.process.pid}" in told_by_status(lake)
+    assert collector_link.recorded(tmp_path) is None  # another folder has no collector, full or not
     collector.wait_for(lambda: sender.send().status_code == 200, "requests are taken again")
     collector.wait_for(lambda: all_there(lake, sender), "everything acknowledged is in the lake, once")
     collector.wait_for(lambda: (lake / ".state" / "collector.json").exists(), "it can be found")
@@ -518,6 +522,11 @@ def test_a_collector_is_stopped_while_its_disk_is_full(
     collector.wait_for(lambda: all_there(lake, sender), "everything acknowledged is in the lake, once")
     assert collector.stop() == 0
     assert_quiet(collector.output)
+
+
+def told_by_status(lake: Path) -> str:
+    command = [sys.executable, "-m", "hubscope.console", "status", "--lake", str(lake)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
 
 
 def free_port() -> int:

@@ -236,7 +236,7 @@ def _run(
         settings = _with_ports(settings, json.loads(said))
         _write_private(handed_over, settings.to_json())  # a front that is started again takes the same ports
         if not _write_where_room(record, json.dumps(_record(settings))):
-            say(f"{record} waits for room on its disk; until then `hubscope status` and `run` do not find this one")
+            say(f"{record} waits for room on its disk; until then `hubscope status` and `run` look for the process")
         say(
             f"OTLP/gRPC on {settings.grpc}, OTLP/HTTP on {settings.http}, /metrics and /healthz on {settings.telemetry}"
         )

@@ -79,7 +79,7 @@ def ask(address: Address, path: str, state: Path | None = None) -> bytes | None:
 def _access(state: Path | None) -> tuple[str, bool]:
     """A token that the collector of this state folder takes, and whether its telemetry speaks TLS."""
     try:
-        settings = json.loads((state / "settings.json").read_text("utf-8")) if state is not None else {}
+        settings = json.loads(_settings(state).read_text("utf-8")) if state is not None else {}
         security = settings.get("security", {})
         host = settings.get("telemetry", [""])[0]
         tokens = [*security.get("bearer_tokens", ()), ""]
@@ -88,8 +88,17 @@ def _access(state: Path | None) -> tuple[str, bool]:
         return "", False
 
 
+def _settings(state: Path) -> Path:
+    """The settings of the running collector: those in memory where its disk had no room for them."""
+    from hubscope.console import other_collectors
+
+    running = None if (state / "collector.json").exists() else other_collectors.without_room(state)
+    return running.settings if running is not None else state / "settings.json"
+
+
 def recorded(state: Path) -> dict[str, Any] | None:
-    """What the collector of this lake wrote about itself (`collector.json`), if its process is alive."""
+    """What the collector of this lake wrote about itself (`collector.json`), if its process is alive; where its disk
+    had no room for that, what it was started with."""
     from hubscope.collector import leases
 
     path = state / "collector.json"
@@ -97,8 +106,25 @@ def recorded(state: Path) -> dict[str, Any] | None:
         found = json.loads(path.read_text("utf-8"))
         pid = int(found["pid"])
     except (OSError, ValueError, KeyError, TypeError):
+        return _of_process(state)
+    return found if leases.is_alive(pid, path) else _of_process(state)
+
+
+def _of_process(state: Path) -> dict[str, Any] | None:
+    """The same of a collector that was started on a full disk."""
+    import psutil
+
+    from hubscope.console import other_collectors
+
+    running = other_collectors.without_room(state)
+    if running is None:
         return None
-    return found if leases.is_alive(pid, path) else None
+    try:
+        pid = psutil.Process(running.pid).ppid()
+    except psutil.Error:
+        return None
+    of_it = {"lake": running.lake, "state": str(running.state)}
+    return {"pid": pid, **running.addresses, "addresses": running.addresses, **of_it}
 
 
 @dataclass(frozen=True)
