@@ -6,6 +6,7 @@ import ssl
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from hubscope.collector.log.wal import Record, Signal
 from hubscope.collector.otlp.decode import decode
 from hubscope.errors import RetryableError
-from hubscope.exporters.clickhouse import ClickHouseConfig, ClickHouseExporter
+from hubscope.exporters.clickhouse import MAX_FOR_NOTHING, MAX_INSERTS, ClickHouseConfig, ClickHouseExporter
 from hubscope.exporters.clickhouse_schema import TABLES, create_statements
 from hubscope.exporters.lake import LakeExporter
 from hubscope.exporters.tls import Tls
@@ -299,9 +300,52 @@ def test_what_clickhouse_refuses_is_counted_and_passed(server: ClickHouse, expor
     exporter.export(batch())
     server.query("ALTER TABLE hub.otel_logs ADD CONSTRAINT quiet CHECK SeverityNumber < 17")
     exporter.export(batch(2))
-    assert (exporter.sent, exporter.dropped, exporter.sent_of(2)) == (13 + 11, 2, 13)
+    assert (exporter.sent, exporter.dropped, exporter.sent_of(2)) == (13 + 12, 1, 13)
     assert "otel_logs" in exporter.last_refusal
-    assert (count(server, LOGS), count(server, TRACES)) == (2, 6)
+    assert (count(server, LOGS), count(server, TRACES)) == (3, 6)
+
+
+def severities(*numbers: int) -> Batch:
+    request = ExportLogsServiceRequest()
+    within = request.resource_logs.add().scope_logs.add()
+    for time, number in enumerate(numbers, start=T):
+        within.log_records.add(time_unix_nano=time, severity_number=number)
+    return batch(2, (Record(Signal.LOGS, request.SerializeToString(), T),))
+
+
+def test_only_the_rows_that_clickhouse_refuses_are_dropped(server: ClickHouse, exporter: ClickHouseExporter) -> None:
+    """Three of 500 rows break a constraint: 497 go in, once, also when ClickHouse is away in the middle of the search
+    and when a worker is killed in it."""
+    exporter.export(batch())
+    server.query("ALTER TABLE hub.otel_logs ADD CONSTRAINT quiet CHECK SeverityNumber < 17")
+    sent = severities(*(17 if n in (0, 255, 430) else 1 for n in range(500)))
+    before = len(server.inserts)
+    for away_after in (5, 20):
+        server.before = lambda sql, n=away_after: 503 if len(server.inserts) >= before + n else None
+        with pytest.raises(RetryableError):
+            exporter.export(sent)
+    server.before = lambda sql: None
+    exporter.export(sent)
+    assert (exporter.sent, exporter.dropped, exporter.sent_of(2)) == (13 + 497, 3, 500)
+    with closing(ClickHouseExporter(ClickHouseConfig("ch", server.url, database="hub"), "writer")) as restarted:
+        restarted.export(sent)
+    assert count(server, LOGS) == 2 + 497
+
+
+def test_a_table_that_refuses_everything_is_not_asked_for_each_row(
+    server: ClickHouse, exporter: ClickHouseExporter
+) -> None:
+    """Of 500 rows that all break a constraint it is found out in 31 inserts, and they are counted; where every third
+    does, in at most twice the bound."""
+    exporter.export(batch())
+    server.query("ALTER TABLE hub.otel_logs ADD CONSTRAINT quiet CHECK SeverityNumber < 17")
+    before = len(server.inserts)
+    exporter.export(severities(*[17] * 500))
+    assert (exporter.dropped, len(server.inserts) - before) == (500, 2 * MAX_FOR_NOTHING + 1)
+    exporter.export(replace(severities(*[17] * 10, *[1, 1, 17] * 300), segment=3))
+    assert len(server.inserts) - before <= 2 * MAX_FOR_NOTHING + 1 + 2 * MAX_INSERTS + 1
+    assert exporter.sent_of(3) == 910
+    assert exporter.sent + exporter.dropped == 13 + 500 + 910
 
 
 @pytest.mark.parametrize("status", [500, 503, 401, 404])

@@ -8,6 +8,7 @@ else has no such memory: there delivery is at least once.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from socket import socket
@@ -44,11 +45,30 @@ _REFUSED_DATA: Final = frozenset(
         636,  # CANNOT_EXTRACT_TABLE_STRUCTURE
     }
 )
+# Which rows a table refuses is found by halves: one of 65,536 in 33 inserts. After so many a part that is refused is
+# dropped whole, so there are at most twice as many. A table that took nothing of halves, quarters and eighths most
+# likely refuses all: a wrong type, say.
+MAX_INSERTS: Final = 128
+MAX_FOR_NOTHING: Final = 15
+
 _SETTINGS: Final = {
     "async_insert": "0",  # an insert that is answered is stored
     "max_partitions_per_insert_block": "0",  # a sender with a broken clock must not keep everybody's rows out
     "input_format_null_as_default": "1",
 }
+
+
+@dataclass
+class _Search:
+    """Ranges [first, end) of a table's rows that are still to be inserted, largest first."""
+
+    left: deque[tuple[int, int]]
+    inserts: int = 0
+    has_sent: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        return self.inserts >= (MAX_INSERTS if self.has_sent else MAX_FOR_NOTHING)
 
 
 @dataclass(frozen=True)
@@ -69,7 +89,10 @@ class ClickHouseConfig:
 
 
 class ClickHouseExporter:
-    """Inserts a segment's rows, a table at a time. Not thread-safe: one thread calls it. Counts are of rows."""
+    """Inserts a segment's rows, a table at a time; where one refuses some, the others go in. Counts are of rows.
+
+    Not thread-safe: one thread calls it.
+    """
 
     takes: Literal["records", "rows"] = "rows"
 
@@ -77,7 +100,7 @@ class ClickHouseExporter:
         self.name = config.name
         self.sent = 0
         self.dropped = 0
-        self.rejected_items = 0  # ClickHouse takes an insert whole or not at all
+        self.rejected_items = 0  # refused rows are `dropped`
         self.last_refusal = ""
         self._config = config
         self._writer_id = writer_id
@@ -87,6 +110,7 @@ class ClickHouseExporter:
         self._columns: dict[str, tuple[str, ...]] = {}
         self._segment = 0
         self._done: dict[str, int] = {}  # rows of that segment's tables which need not be sent again
+        self._searches: dict[str, _Search] = {}  # of that segment's tables which are begun
 
     def export(self, batch: Batch, records: Sequence[RecordLike] = ()) -> None:
         """Insert all the rows. Those that ClickHouse refuses for good are counted as dropped and passed.
@@ -99,7 +123,7 @@ class ClickHouseExporter:
         from hubscope.exporters.clickhouse_schema import TABLES
 
         if batch.segment != self._segment:
-            self._segment, self._done = batch.segment, {}
+            self._segment, self._done, self._searches = batch.segment, {}, {}
         for table in TABLES:  # not the lake's rollup, which is made of the others
             rows = list(batch.rows(table))
             if rows and table not in self._done:
@@ -118,15 +142,35 @@ class ClickHouseExporter:
             self._pool.clear()
 
     def _insert(self, table: str, rows: pa.Table) -> None:
+        search = self._searches.setdefault(table, _Search(deque([(0, rows.num_rows)])))
+        while search.left:
+            first, end = search.left[0]
+            if self._is_sent(table, rows.slice(first, end - first), (first, end), rows.num_rows):
+                search.has_sent = True
+                self.sent += end - first
+            elif end - first > 1 and not search.is_over:
+                middle = (first + end) // 2
+                search.left += ((first, middle), (middle, end))
+            else:
+                self.dropped += end - first
+            search.inserts += 1
+            search.left.popleft()
+        self._done[table] = rows.num_rows
+
+    def _is_sent(self, table: str, rows: pa.Table, which: tuple[int, int], of: int) -> bool:
+        """Whether ClickHouse took these rows; not where it refuses them for good. Raises RetryableError else."""
         from clickhouse_connect.driver.exceptions import Error
 
         from hubscope.exporters.clickhouse_rows import rows_for
 
-        settings = {**_SETTINGS, "insert_deduplication_token": f"{self._writer_id}/{self._segment}/{table}"}
+        token = f"{self._writer_id}/{self._segment}/{table}"
+        if which != (0, of):
+            token += f"/{which[0]}-{which[1]}"
         try:
             with deadline(self._config.timeout_s, lambda: self._sockets):
                 client = self._connected()
                 sent = rows_for(rows, self._columns_of(client, table))
+                settings = {**_SETTINGS, "insert_deduplication_token": token}
                 client.insert_arrow(table, sent, database=self._config.database, settings=settings)
         except RetryableError:
             raise
@@ -135,14 +179,12 @@ class ClickHouseExporter:
             if error.code not in _REFUSED_DATA:
                 self.close()
                 raise retryable(f"{self._config.url}: {table}: {_text(error)}") from error
-            self.dropped += rows.num_rows
             self.last_refusal = f"{table}: {_text(error)}"
+            return False
         except (OSError, ValueError) as error:  # what the library does not turn into one of its own
             self.close()
             raise retryable(f"{self._config.url}: {table}: {_text(error)}") from error
-        else:
-            self.sent += rows.num_rows
-        self._done[table] = rows.num_rows
+        return True
 
     def _connected(self) -> Any:
         if self._client is None:
