@@ -43,6 +43,12 @@ class _Waiting:
         self.abandoned = False  # its sender hung up
 
 
+# After a group of several requests the next one waits so long for more. A sync, with the switches between threads
+# around it, costs the same for one request and for ten: 0.4 of 3.3 µs a span. One sender alone never waits.
+GATHER_S: Final = 0.005
+GATHERED_BYTES: Final = 1 << 20  # enough for one: senders that all wait for their answers would only wait longer
+
+
 class Intake:
     """The front's way into the log. `accept` from any task of the event loop; `run` is the one task that writes."""
 
@@ -62,6 +68,7 @@ class Intake:
         self._waiting_bytes = 0
         self.accepted = 0  # requests that are on disk
         self._wake = asyncio.Event()
+        self._enough = asyncio.Event()  # for one group
         self._stopping = False
         self._log_bytes = wal.log_size_bytes(writer.directory)
         self._free_bytes = sys.maxsize
@@ -111,6 +118,8 @@ class Intake:
         self._waiting.append(waiting)
         self._waiting_bytes += size_bytes
         self._wake.set()
+        if self._waiting_bytes >= GATHERED_BYTES:
+            self._enough.set()
         try:
             await waiting.done
         except asyncio.CancelledError:
@@ -153,6 +162,7 @@ class Intake:
         """Writes, syncs, answers and seals until `stop`; then seals what is left and closes the log."""
         loop = asyncio.get_running_loop()
         await self._open()
+        grouped = 0
         while True:
             await self._measure()
             if not self._waiting:
@@ -160,8 +170,14 @@ class Intake:
                     break
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), TICK_S)
+            if grouped > 1 and not self._stopping:
+                self._enough.clear()
+                if self._waiting_bytes < GATHERED_BYTES:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._enough.wait(), GATHER_S)
             self._wake.clear()
             group, self._waiting = self._waiting, []
+            grouped = len(group)
             if group:
                 try:
                     await loop.run_in_executor(self._thread, self.writer.append, [w.record for w in group])
@@ -202,6 +218,7 @@ class Intake:
         """Refuse what comes from now on; `run` ends when everything that waits has its answer."""
         self._stopping = True
         self._wake.set()
+        self._enough.set()
 
     def _close(self) -> None:
         if not self.writer.is_open:
