@@ -252,6 +252,9 @@ HUB_CACHE_KEYS = _attribute(
     "string",
     "Access log: 64-bit key hashes in order, hex, comma-separated.",
 )
+HUB_CACHE_ONE_IN = _attribute(
+    "hub.cache.one_in", "int", "Access log: one in so many keys is in it, with all its look-ups; absent where all are."
+)
 HUB_CACHE_HITS = _attribute("hub.cache.hits", "string", "Access log: `1` (hit) or `0` (miss) a look-up.")
 CPU_MODE = _attribute("cpu.mode", "string", "`user` or `system`.")
 CPYTHON_GC_GENERATION = _attribute("cpython.gc.generation", "int", "The garbage collector's generation, 0 to 2.")
@@ -524,7 +527,12 @@ METRIC_CACHE_SIZE = _metric(
     "hub.cache.size", "gauge", "{item}", "Items held.", HUB_CACHE_NAME, HUB_CACHE_TIER, HUB_CACHE_CAPACITY
 )
 METRIC_CACHE_EVICTIONS = _metric(
-    "hub.cache.evictions", "counter", "{item}", "Items evicted.", HUB_CACHE_NAME, HUB_CACHE_TIER, sender="application"
+    "hub.cache.evictions",
+    "counter",
+    "{item}",
+    "Items that the cache put out for want of room; of diskcache also those that had expired.",
+    HUB_CACHE_NAME,
+    HUB_CACHE_TIER,
 )
 METRIC_COMPRESSION_RATIO = _metric(
     "hub.cache.compression.ratio",
@@ -610,6 +618,7 @@ EVENT_CACHE_ACCESS = _event(
     HUB_CACHE_CAPACITY,
     HUB_CACHE_KEYS,
     HUB_CACHE_HITS,
+    HUB_CACHE_ONE_IN,
 )
 EVENT_RATING = _event("hub.rating", "A user's explicit rating.", HUB_RATING, HUB_TASK_NAME)
 
