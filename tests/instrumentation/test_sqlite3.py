@@ -218,6 +218,11 @@ def test_types_say_what_they_said(measured):
     con = sqlite3.connect(":memory:")
     assert repr(con).startswith("<sqlite3.Connection object at ")
     assert repr(con.cursor()).startswith("<sqlite3.Cursor object at ")
+    assert type(con) == sqlite3.Connection  # noqa: E721 - what CPython's own tests compare
+    assert type(con.cursor()) == sqlite3.Cursor  # noqa: E721
+    assert len({type(con), sqlite3.Connection}) == 1
+    with pytest.raises(TypeError):
+        con.cursor(None)
     assert type(con)(":memory:").execute("select 1").fetchone() == (1,)
     assert type(con("select 1")).__name__ == "Statement"
     con.close()
