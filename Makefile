@@ -4,13 +4,15 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 READY   = $(VENV)/.installed
 
-.PHONY: demo test lint types docs docs-check bench integration notebook lock clean setup
+.PHONY: demo test suites versions lint types docs docs-check bench integration notebook lock clean setup
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo         real applications under load, and a real report (about a minute)"
 	@echo "make test         unit tests"
 	@echo "make integration  Jaeger, SDKs of other languages, kills, the notebook (needs Go and Node; skips with a reason)"
+	@echo "make suites       other projects' own test suites, plain and under hubscope run (downloads them)"
+	@echo "make versions     the oldest and newest version of each library that is instrumented (downloads them)"
 	@echo "make lint         ruff and mypy --strict"
 	@echo "make docs         write the generated reference and check the links"
 	@echo "make bench        benchmarks, each with its peer in the same run"
@@ -34,6 +36,12 @@ test: $(READY)
 
 integration: $(READY)
 	$(BIN)/python -m pytest -m integration
+
+suites: $(READY)
+	$(BIN)/python tests/suites/upstream.py
+
+versions: $(READY)
+	$(BIN)/python tests/suites/versions.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

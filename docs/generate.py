@@ -392,6 +392,23 @@ def errors() -> str:
     )
 
 
+# --- libraries ----------------------------------------------------------------------------------------------
+
+
+def libraries() -> str:
+    from hubscope.instrumentation.libraries.versions import CLAIMS
+
+    rows = [(c.distribution, c.oldest, c.newest, code(c.entry_point), code(c.file)) for c in CLAIMS]
+    return page(
+        "Libraries that are measured",
+        "`instrumentation/hubscope/instrumentation/libraries/versions.py`",
+        "`make versions` runs the tests of each against both versions. Others may work; these are tried. `sqlite3` and"
+        " `functools.lru_cache` are the interpreter's. An instrumentation is switched off by its name in"
+        " `OTEL_PYTHON_DISABLED_INSTRUMENTATIONS`.",
+        table(("library", "oldest", "newest", "instrumentation", "tests"), rows),
+    )
+
+
 # --- OTLP conformance ---------------------------------------------------------------------------------------
 
 DUTIES = Path(__file__).parent.parent / "tests" / "collector" / "duties"
@@ -450,6 +467,7 @@ PAGES: tuple[tuple[str, Callable[[], str]], ...] = (
     ("lake.md", lake),
     ("configuration.md", configuration),
     ("errors.md", errors),
+    ("libraries.md", libraries),
     ("otlp-conformance.md", conformance),
 )
 

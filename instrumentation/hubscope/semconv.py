@@ -239,6 +239,8 @@ HUB_TASK_NAME = _attribute("hub.task.name", "string", "The user's task.", column
 HUB_TASK_FIRST_ACTION = _attribute("hub.task.first_action", "boolean", "True on the first task after interactive.")
 HUB_PERSONA_ID = _attribute("hub.persona.id", "string", "The persona a memory or task belongs to.", column="PersonaId")
 GEN_AI_OPERATION_NAME = _attribute("gen_ai.operation.name", "string", "`execute_tool`, `search_memory`, …")
+GEN_AI_TOOL_NAME = _attribute("gen_ai.tool.name", "string", "The tool that was called.")
+MCP_METHOD_NAME = _attribute("mcp.method.name", "string", "The method of a Model Context Protocol request.")
 GEN_AI_MEMORY_STORE_ID = _attribute("gen_ai.memory.store.id", "string", "The memory store.")
 HUB_RATING = _attribute("hub.satisfaction.rating", "double", "An explicit rating between 0 and 1.")
 
@@ -251,6 +253,9 @@ HUB_CACHE_KEYS = _attribute(
     "hub.cache.keys",
     "string",
     "Access log: 64-bit key hashes in order, hex, comma-separated.",
+)
+HUB_CACHE_ONE_IN = _attribute(
+    "hub.cache.one_in", "int", "Access log: one in so many keys is in it, with all its look-ups; absent where all are."
 )
 HUB_CACHE_HITS = _attribute("hub.cache.hits", "string", "Access log: `1` (hit) or `0` (miss) a look-up.")
 CPU_MODE = _attribute("cpu.mode", "string", "`user` or `system`.")
@@ -382,6 +387,15 @@ SPAN_PLUGIN = _span(
     HUB_PLUGIN_NETWORK_BYTES,
     HUB_PLUGIN_PERMISSIONS,
 )
+SPAN_MCP = _span(
+    "{method} {tool}",
+    "SERVER",
+    "A request of the Model Context Protocol; CLIENT where it is sent. Of mcp 1; mcp 2 has spans of its own.",
+    MCP_METHOD_NAME,
+    GEN_AI_OPERATION_NAME,
+    GEN_AI_TOOL_NAME,
+    ERROR_TYPE,
+)
 SPAN_TASK = _span(
     "task {name}",
     "INTERNAL",
@@ -448,6 +462,32 @@ METRIC_VECTOR_INDEX_SIZE = _metric(
 )
 METRIC_PLUGIN_DURATION = _metric(
     "hub.plugin.call.duration", "histogram", "s", "Duration of plugin calls.", HUB_PLUGIN_ID, HUB_PLUGIN_HOOK
+)
+METRIC_MCP_SERVER_DURATION = _metric(
+    "mcp.server.operation.duration",
+    "histogram",
+    "s",
+    "Duration of MCP requests that were answered here.",
+    MCP_METHOD_NAME,
+    GEN_AI_TOOL_NAME,
+    ERROR_TYPE,
+)
+METRIC_MCP_CLIENT_DURATION = _metric(
+    "mcp.client.operation.duration",
+    "histogram",
+    "s",
+    "Duration of MCP requests that were sent from here.",
+    MCP_METHOD_NAME,
+    GEN_AI_TOOL_NAME,
+    ERROR_TYPE,
+)
+METRIC_TOOL_DURATION = _metric(
+    "gen_ai.execute_tool.duration",
+    "histogram",
+    "s",
+    "Duration of the tools that an MCP server runs.",
+    GEN_AI_TOOL_NAME,
+    ERROR_TYPE,
 )
 METRIC_PLUGIN_OVERHEAD = _metric(
     "hub.plugin.overhead",
@@ -524,7 +564,12 @@ METRIC_CACHE_SIZE = _metric(
     "hub.cache.size", "gauge", "{item}", "Items held.", HUB_CACHE_NAME, HUB_CACHE_TIER, HUB_CACHE_CAPACITY
 )
 METRIC_CACHE_EVICTIONS = _metric(
-    "hub.cache.evictions", "counter", "{item}", "Items evicted.", HUB_CACHE_NAME, HUB_CACHE_TIER, sender="application"
+    "hub.cache.evictions",
+    "counter",
+    "{item}",
+    "Items that the cache put out for want of room; of diskcache also those that had expired.",
+    HUB_CACHE_NAME,
+    HUB_CACHE_TIER,
 )
 METRIC_COMPRESSION_RATIO = _metric(
     "hub.cache.compression.ratio",
@@ -610,6 +655,7 @@ EVENT_CACHE_ACCESS = _event(
     HUB_CACHE_CAPACITY,
     HUB_CACHE_KEYS,
     HUB_CACHE_HITS,
+    HUB_CACHE_ONE_IN,
 )
 EVENT_RATING = _event("hub.rating", "A user's explicit rating.", HUB_RATING, HUB_TASK_NAME)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hubscope import instrumentation as hub
 from hubscope.instrumentation.libraries.sqlite3 import Sqlite3Instrumentor
 
 
@@ -194,6 +197,85 @@ def test_wrong_arguments_are_refused_as_before(measured):
             sqlite3.connect(":memory:", 5.0, timeout=3)
         with pytest.raises(TypeError):
             sqlite3.connect(":memory:", 5.0, 0, None, True, sqlite3.Connection, 100, False, "too many")
+
+
+early_connect = sqlite3.connect  # as `from sqlite3 import connect` before measuring begins
+
+
+def test_a_connect_imported_before_is_measured_too(measured, recorded):
+    """A module that took the function by name gets ours, and its own back afterwards."""
+    early_connect(":memory:").execute("select 1").fetchall()
+    assert [span.name for span in recorded.spans] == ["SELECT"]
+    assert early_connect is sqlite3.connect
+    Sqlite3Instrumentor().uninstrument()
+    assert early_connect is sqlite3.connect
+    assert type(early_connect).__name__ == "builtin_function_or_method"
+    Sqlite3Instrumentor().instrument()
+
+
+def test_types_say_what_they_said(measured):
+    """Names and reprs are sqlite3's, `type(con)` makes a connection, and a prepared statement can be made."""
+    con = sqlite3.connect(":memory:")
+    assert repr(con).startswith("<sqlite3.Connection object at ")
+    assert repr(con.cursor()).startswith("<sqlite3.Cursor object at ")
+    assert type(con) == sqlite3.Connection  # noqa: E721 - what CPython's own tests compare
+    assert type(con.cursor()) == sqlite3.Cursor  # noqa: E721
+    assert len({type(con), sqlite3.Connection}) == 1
+    with pytest.raises(TypeError):
+        con.cursor(None)
+    assert type(con)(":memory:").execute("select 1").fetchone() == (1,)
+    assert type(con("select 1")).__name__ == "Statement"
+    con.close()
+
+
+def test_aiosqlite_and_sqlalchemy_make_one_span_a_statement(measured, recorded, tmp_path: Path):
+    """Libraries above sqlite3 are seen through it, once."""
+    aiosqlite, sqlalchemy = pytest.importorskip("aiosqlite"), pytest.importorskip("sqlalchemy")
+
+    async def ask() -> list[Any]:
+        async with aiosqlite.connect(tmp_path / "hub.db") as con:
+            await con.execute("create table memories (text text)")
+            await con.execute("insert into memories values ('secret')")
+            await con.commit()
+            return [row async for row in await con.execute("select * from memories")]
+
+    assert asyncio.run(ask()) == [("secret",)]
+    assert [s.name for s in recorded.spans] == ["CREATE memories", "INSERT memories", "COMMIT", "SELECT memories"]
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'hub.db'}")
+    with engine.connect() as con:
+        assert con.execute(sqlalchemy.text("select text from memories where rowid = :n"), {"n": 1}).all() == [
+            ("secret",)
+        ]
+    engine.dispose()
+    made = [span.name for span in recorded.spans[4:] if not span.name.startswith("PRAGMA")]  # its own at connecting
+    assert made == ["SELECT memories"]
+
+
+def test_a_search_by_sqlite_vec_is_a_vector_search(measured, recorded):
+    """KNN by MATCH and by distance functions; a full-text search stays a query; a block by hand is completed."""
+    sqlite_vec = pytest.importorskip("sqlite_vec")
+    con = sqlite3.connect(":memory:")
+    if not hasattr(con, "enable_load_extension"):
+        pytest.skip("this interpreter's sqlite3 loads no extensions")
+    con.enable_load_extension(True)
+    sqlite_vec.load(con)
+    con.execute("create virtual table vectors using vec0(embedding float[4])")
+    blob = sqlite_vec.serialize_float32([0.1] * 4)
+    con.executemany("insert into vectors (rowid, embedding) values (?, ?)", [(n, blob) for n in range(9)])
+    found = con.execute("select rowid from vectors where embedding match ? and k = 3", (blob,)).fetchall()
+    assert len(found) == 3
+    con.execute("select vec_distance_cosine(embedding, ?) as d from vectors order by d limit 2", (blob,)).fetchall()
+    first, second = [span for span in recorded.spans if span.name == "search vectors"]
+    assert (first.attributes["hub.vector.top_k"], second.attributes["hub.vector.top_k"]) == (3, 2)
+    assert first.attributes["db.operation.name"] == "search"
+    assert sum(p.count for p in recorded.metrics()["hub.vector.search.duration"]) == 2
+    con.execute("create virtual table notes using fts5(text)")
+    con.execute("select * from notes where notes match 'word' order by rank").fetchall()
+    assert recorded.spans[-1].name == "SELECT notes"
+    before = len(recorded.spans)
+    with hub.vector_search("memories"):
+        con.execute("select rowid from vectors where embedding match ? and k = 3", (blob,)).fetchall()
+    assert [span.name for span in recorded.spans[before:]] == ["search memories"]
 
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="earlier interpreters do not warn")

@@ -3,6 +3,9 @@
 Mattson et al. 1970: the stack distance of an access is the number of different keys since the last access to the same
 key, itself included; a cache of capacity C hits exactly where the distance is at most C. Counted with a Fenwick tree
 over positions: n log n.
+
+A log of one in `one_in` keys, with all their look-ups, has distances that are as many times too short (Waldspurger et
+al. 2015, SHARDS).
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ class Curve:
         return 0 if hits <= 0 else None
 
 
-def curve(keys: Sequence[Hashable]) -> Curve:
+def curve(keys: Sequence[Hashable], one_in: int = 1) -> Curve:
     n = len(keys)
     tree = [0] * (n + 1)
 
@@ -62,7 +65,7 @@ def curve(keys: Sequence[Hashable]) -> Curve:
             first += 1
         else:
             # Keys whose last access lies after the previous one of this key, and the key itself.
-            distances[before(position) - before(previous + 1) + 1] += 1
+            distances[(before(position) - before(previous + 1) + 1) * one_in] += 1
             add(previous, -1)
         add(position, 1)
         last[key] = position

@@ -22,7 +22,75 @@ _log = logging.getLogger("hubscope")
 STRETCH: Final = 1000
 # One salt a process: hashes of one run can be compared with each other, and cannot be looked up in a table.
 _salt = os.urandom(8)
-_watches: weakref.WeakSet[CacheWatch] = weakref.WeakSet()
+_logs: weakref.WeakSet[AccessLog] = weakref.WeakSet()
+_MIX: Final = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: Fibonacci hashing
+
+
+class AccessLog:
+    """The order of a cache's look-ups, in stretches of 1,000. Safe in any thread.
+
+    `one_in` keys is logged, with all its look-ups: the stack distances of a cache follow from a sample of its keys
+    (Waldspurger et al. 2015, SHARDS). After `at_most` look-ups the log ends.
+    """
+
+    def __init__(
+        self, name: str, capacity: int | None = None, tier: str = "hot", one_in: int = 1, at_most: int | None = None
+    ) -> None:
+        self.name = name
+        self.capacity = capacity
+        self.tier = tier
+        self._one_in = one_in
+        self._left = at_most
+        self._lock = threading.Lock()
+        self._keys: list[str] = []
+        self._hits: list[str] = []
+        _logs.add(self)
+
+    def note(self, key: object, hit: bool) -> None:
+        """One look-up."""
+        if self._left is not None and self._left <= 0:
+            return
+        number = key_number(key)
+        # Mixed first: an integer's hash is itself, and every key of a program that counts in sixteens is one of 16.
+        if self._one_in > 1 and (number * _MIX >> 40) % self._one_in:
+            return
+        digest = number_hash(number)
+        with self._lock:
+            self._keys.append(digest)
+            self._hits.append("1" if hit else "0")
+            if self._left is not None:
+                self._left -= 1
+            full = len(self._keys) >= STRETCH
+        if full:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send the stretch that is not sent yet."""
+        with self._lock:
+            keys, hits = self._keys, self._hits
+            self._keys, self._hits = [], []
+        handles = signals.handles()
+        if not keys or handles is None:
+            return
+        attributes: dict[str, Any] = {
+            names.HUB_CACHE_NAME: self.name,
+            names.HUB_CACHE_TIER: self.tier,
+            names.HUB_CACHE_KEYS: ",".join(keys),
+            names.HUB_CACHE_HITS: "".join(hits),
+        }
+        if self.capacity is not None:
+            attributes[names.HUB_CACHE_CAPACITY] = self.capacity
+        if self._one_in > 1:
+            attributes[names.HUB_CACHE_ONE_IN] = self._one_in
+        try:
+            handles.event(names.EVENT_CACHE_ACCESS, attributes)
+        except Exception:  # noqa: BLE001 - never into the application
+            _log.debug("the access log of cache %s could not be sent", self.name, exc_info=True)
+
+    def forget(self) -> None:
+        """A forked child: what is not sent yet is the parent's."""
+        self._lock = threading.Lock()
+        self._keys, self._hits = [], []
 
 
 class CacheWatch:
@@ -32,12 +100,9 @@ class CacheWatch:
         self.name = name
         self.capacity = capacity
         self.tier = tier
-        self._lock = threading.Lock()
-        self._keys: list[str] = []
-        self._hits: list[str] = []
+        self._access_log = AccessLog(name, capacity, tier)
         self._hit_attributes = self._attributes("hit")
         self._miss_attributes = self._attributes("miss")
-        _watches.add(self)
 
     def hit(self, key: object) -> None:
         """The cache had it."""
@@ -64,24 +129,7 @@ class CacheWatch:
 
     def flush(self) -> None:
         """Send the stretch of the access log that is not sent yet."""
-        with self._lock:
-            keys, hits = self._keys, self._hits
-            self._keys, self._hits = [], []
-        handles = signals.handles()
-        if not keys or handles is None:
-            return
-        attributes: dict[str, Any] = {
-            names.HUB_CACHE_NAME: self.name,
-            names.HUB_CACHE_TIER: self.tier,
-            names.HUB_CACHE_KEYS: ",".join(keys),
-            names.HUB_CACHE_HITS: "".join(hits),
-        }
-        if self.capacity is not None:
-            attributes[names.HUB_CACHE_CAPACITY] = self.capacity
-        try:
-            handles.event(names.EVENT_CACHE_ACCESS, attributes)
-        except Exception:  # noqa: BLE001 - never into the application
-            _log.debug("the access log of cache %s could not be sent", self.name, exc_info=True)
+        self._access_log.flush()
 
     def _attributes(self, result: str) -> dict[str, Any]:
         return {
@@ -98,21 +146,22 @@ class CacheWatch:
             handles.instrument(names.METRIC_CACHE_REQUESTS).add(
                 1, self._hit_attributes if hit else self._miss_attributes
             )
-            digest = key_hash(key)
-            with self._lock:
-                self._keys.append(digest)
-                self._hits.append("1" if hit else "0")
-                full = len(self._keys) >= STRETCH
-            if full:
-                self.flush()
+            self._access_log.note(key, hit)
         except Exception:  # noqa: BLE001 - never into the application
             _log.debug("a look-up in cache %s could not be recorded", self.name, exc_info=True)
 
 
-def key_hash(key: object) -> str:
-    """64 bits of the key's hash in hex: the same for equal keys within one process."""
-    text = key.encode() if isinstance(key, str) else key if isinstance(key, bytes) else repr(key).encode()
-    return hashlib.blake2b(text, digest_size=8, key=_salt).hexdigest()
+def key_number(key: object) -> int:
+    """64 bits that are equal for equal keys within one process; of a key that has no hash, those of its repr."""
+    try:
+        return hash(key)
+    except TypeError:
+        return hash(repr(key))
+
+
+def number_hash(number: int) -> str:
+    """64 bits in hex, from which the number cannot be found: salted, because an integer's hash is itself."""
+    return hashlib.blake2b(number.to_bytes(8, "little", signed=True), digest_size=8, key=_salt).hexdigest()
 
 
 def watch_cache(name: str, capacity: int | None = None, tier: str = "hot") -> CacheWatch:
@@ -122,14 +171,13 @@ def watch_cache(name: str, capacity: int | None = None, tier: str = "hot") -> Ca
 
 def flush_all() -> None:
     """Send what every watched cache has not sent yet."""
-    for watch in list(_watches):
-        watch.flush()
+    for log in list(_logs):
+        log.flush()
 
 
 def _forget_after_fork() -> None:
-    for watch in list(_watches):
-        watch._lock = threading.Lock()
-        watch._keys, watch._hits = [], []
+    for log in list(_logs):
+        log.forget()
 
 
 if hasattr(os, "register_at_fork"):

@@ -85,7 +85,7 @@ class Measure:
             self._span = handles.tracer.start_span(
                 self.name,
                 context=None if self.root else signals.parent_context(),
-                kind=trace.SpanKind.CLIENT if self.client else trace.SpanKind.INTERNAL,
+                kind=self._kind(trace),
                 attributes=self.attributes,
             )
             if attach:
@@ -127,6 +127,9 @@ class Measure:
             self._span.set_attribute(name, value)
 
     # What a kind of block does beside: nothing here.
+    def _kind(self, trace: Any) -> Any:
+        return trace.SpanKind.CLIENT if self.client else trace.SpanKind.INTERNAL
+
     def _in_context(self, context: Any) -> Any:
         return context
 

@@ -33,11 +33,13 @@ def access_logs(scope: Scope, cache: str) -> dict[str, tuple[lru.Curve, int | No
     """Run -> (curve of its access log, capacity then). Keys of different runs cannot be told equal."""
     keys: dict[str, list[str]] = defaultdict(list)
     capacity: dict[str, int | None] = {}
+    one_in: dict[str, int] = {}
     for row in scope.rows("cache_accesses"):
         if row["cache"] == cache and row["keys"]:
             keys[row["run"]].extend(row["keys"].split(","))
             capacity[row["run"]] = int(row["capacity"]) if row["capacity"] is not None else None
-    return {run: (lru.curve(log), capacity[run]) for run, log in keys.items()}
+            one_in[row["run"]] = int(row["one_in"] or 1)
+    return {run: (lru.curve(log, one_in[run]), capacity[run]) for run, log in keys.items()}
 
 
 def detect(scope: Scope) -> Outcome:

@@ -4,6 +4,7 @@ SELECT
     run_of(ResourceAttributes) AS run,
     coalesce(attr(LogAttributes, 'hub.cache.name'), '') AS cache,
     attr_f(LogAttributes, 'hub.cache.capacity') AS capacity,
+    attr_f(LogAttributes, 'hub.cache.one_in') AS one_in,
     attr(LogAttributes, 'hub.cache.keys') AS keys,
     attr(LogAttributes, 'hub.cache.hits') AS hits
 FROM otel_logs

@@ -1,7 +1,6 @@
 """pluggy: each plugin's part of each hook call, by wrapping the function that its `HookImpl` holds.
 
-Every call is counted and timed in `hub.plugin.call.duration`; a span is made where the call took 50 µs or more, failed,
-or made spans of its own (see lazy_span). A hook wrapper is timed before and after its yield, without what it wraps. A
+A hook wrapper is timed before and after its yield, without what it wraps. A
 plugin that answers with a coroutine, or with an `async def` of its own for the host to call, is timed there too.
 `hub.plugins.installed` is how many plugins are registered with the managers that live.
 """
@@ -12,24 +11,18 @@ import functools
 import gc
 import inspect
 import logging
-import time
 from collections.abc import Callable, Collection, Generator
-from time import perf_counter_ns, time_ns
 from typing import Any, Final
 from weakref import WeakSet
 
-from opentelemetry.context import attach, detach, get_current
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # untyped there
 from opentelemetry.metrics import CallbackOptions, Observation
-from opentelemetry.trace import Span, set_span_in_context
 from wrapt import register_post_import_hook
 
 from hubscope import semconv as names
 from hubscope.instrumentation import signals
-from hubscope.instrumentation.lazy_span import LazySpan
+from hubscope.instrumentation.libraries.plugin_calls import Call, Plugin
 
-# Below this a span costs more than what it tells; the design's own line between metrics and spans.
-SPAN_FROM_NS: Final = 50_000
 _MARK: Final = "__hubscope_original__"
 _enabled = False
 _managers: WeakSet[Any] = WeakSet()
@@ -37,108 +30,18 @@ _observed: signals.Handles | None = None  # whose meter has the gauge
 _log = logging.getLogger("hubscope")
 
 
-class _Plugin:
-    """What is the same for every call of one hook implementation."""
-
-    __slots__ = ("_attributes", "_plugin", "metric", "name")
-
-    def __init__(self, plugin: object, plugin_id: str, hook: str) -> None:
-        self.name = names.SPAN_PLUGIN.format(id=plugin_id, hook=hook)
-        self.metric = {names.HUB_PLUGIN_ID: plugin_id, names.HUB_PLUGIN_HOOK: hook}
-        self._plugin = plugin
-        self._attributes: dict[str, Any] = {}
-
-    def attributes(self) -> dict[str, Any]:
-        """Those of the span. Made with the first one: pluggy learns a plugin's version after its registration."""
-        if not self._attributes:
-            made = {**self.metric, names.HUB_PLUGIN_TIER: "standard", names.HUB_PLUGIN_ISOLATION: "in_process"}
-            version = plugin_version(self._plugin)
-            if version:
-                made[names.HUB_PLUGIN_VERSION] = version
-            self._attributes = made
-        return self._attributes
-
-
-class _Call:
-    """One call of one plugin. `busy_ns` and `cpu_ns` grow with each stretch that the plugin runs."""
-
-    __slots__ = (
-        "_cpu_from",
-        "_from",
-        "_handles",
-        "_parent",
-        "_plugin",
-        "_span",
-        "_token",
-        "busy_ns",
-        "cpu_ns",
-        "start_ns",
-    )
-
-    def __init__(self, handles: signals.Handles, plugin: _Plugin) -> None:
-        self._handles = handles
-        self._plugin = plugin
-        self._parent = get_current()
-        self.busy_ns = 0
-        self.cpu_ns: int | None = 0
-        self.start_ns = time_ns()
-        self._span = LazySpan(self._make, self._parent)
-
-    def _make(self) -> Span:
-        plugin = self._plugin
-        return self._handles.tracer.start_span(
-            plugin.name,
-            context=signals.parent_context(self._parent) or self._parent,
-            attributes=plugin.attributes(),
-            start_time=self.start_ns,
-        )
-
-    def resume(self, *, cpu: bool = True) -> None:
-        """The plugin runs from now on. Without `cpu` other tasks may run on the thread in between."""
-        self._token = attach(set_span_in_context(self._span))
-        self._cpu_from = time.thread_time_ns() if cpu else -1
-        self._from = perf_counter_ns()
-
-    def pause(self) -> None:
-        """The plugin runs no more, for now."""
-        self.busy_ns += perf_counter_ns() - self._from
-        if self._cpu_from < 0:
-            self.cpu_ns = None
-        elif self.cpu_ns is not None:
-            self.cpu_ns += time.thread_time_ns() - self._cpu_from
-        detach(self._token)
-
-    def finish(self, error: BaseException | None) -> None:
-        """Record the metric, and the span if it is worth one."""
-        try:
-            failed = signals.is_failure(error)
-            if failed or self.busy_ns >= SPAN_FROM_NS:
-                self._span.materialise()
-            if self._span.close():
-                span = self._span.materialise()
-                if self.cpu_ns is not None:
-                    span.set_attribute(names.HUB_PLUGIN_CPU_TIME, self.cpu_ns / 1e9)
-                if failed and error is not None:
-                    signals.fail(span, error)
-                span.end(self.start_ns + self.busy_ns)
-            duration_s = self.busy_ns / 1e9
-            self._handles.instrument(names.METRIC_PLUGIN_DURATION).record(duration_s, self._plugin.metric)
-        except Exception:  # noqa: BLE001 - never into the application
-            _log.debug("a call of %s could not be recorded", self._plugin.name, exc_info=True)
-
-
-def _call(plugin: _Plugin) -> _Call | None:
+def _call(plugin: Plugin) -> Call | None:
     handles = signals.handles() if _enabled else None
-    return None if handles is None else _Call(handles, plugin)
+    return None if handles is None else Call(handles, plugin)
 
 
-def _measured(plugin: _Plugin, function: Callable[..., Any], *, wrapper: bool) -> Callable[..., Any]:
+def _measured(plugin: Plugin, function: Callable[..., Any], *, wrapper: bool) -> Callable[..., Any]:
     measured = _measured_wrapper(plugin, function) if wrapper else _measured_function(plugin, function)
     setattr(measured, _MARK, function)
     return measured
 
 
-def _measured_function(plugin: _Plugin, function: Callable[..., Any]) -> Callable[..., Any]:
+def _measured_function(plugin: Plugin, function: Callable[..., Any]) -> Callable[..., Any]:
     inner_prefix = f"{getattr(function, '__qualname__', '')}.<locals>."
 
     @functools.wraps(function)
@@ -168,7 +71,7 @@ def _measured_function(plugin: _Plugin, function: Callable[..., Any]) -> Callabl
     return measured
 
 
-def _measured_answer(plugin: _Plugin, answer: Callable[..., Any]) -> Callable[..., Any]:
+def _measured_answer(plugin: Plugin, answer: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(answer)
     async def measured(*args: Any, **kwargs: Any) -> Any:
         return await _awaited(plugin, answer(*args, **kwargs))
@@ -176,7 +79,7 @@ def _measured_answer(plugin: _Plugin, answer: Callable[..., Any]) -> Callable[..
     return measured
 
 
-async def _awaited(plugin: _Plugin, answer: Any) -> Any:
+async def _awaited(plugin: Plugin, answer: Any) -> Any:
     call = _call(plugin)
     if call is None:
         return await answer
@@ -192,7 +95,7 @@ async def _awaited(plugin: _Plugin, answer: Any) -> Any:
         call.finish(error)
 
 
-def _measured_wrapper(plugin: _Plugin, function: Callable[..., Any]) -> Callable[..., Any]:
+def _measured_wrapper(plugin: Plugin, function: Callable[..., Any]) -> Callable[..., Any]:
     """A generator function again, because pluggy asks `inspect.isgeneratorfunction`; passes everything through."""
 
     @functools.wraps(function)
@@ -344,7 +247,8 @@ def _wrap(impl: Any) -> None:
             return
         opts: dict[str, Any] = getattr(impl, "opts", {})
         hook = str(opts.get("specname") or getattr(function, "__name__", "hook"))
-        plugin = _Plugin(impl.plugin, plugin_id(impl.plugin, impl.plugin_name), hook)
+        registered = impl.plugin
+        plugin = Plugin(plugin_id(registered, impl.plugin_name), hook, lambda: plugin_version(registered))
         wrapper = bool(getattr(impl, "hookwrapper", False) or getattr(impl, "wrapper", False))
         impl.function = _measured(plugin, function, wrapper=wrapper)
     except Exception:  # noqa: BLE001 - the plugin runs unmeasured

@@ -49,17 +49,23 @@ _NO_SPACE_AFTER: Final = frozenset({"(", ".", "::"})
 _LISTS: Final = re.compile(r"\(\?(?:, \?)+\)")
 _ROWS: Final = re.compile(r"\(\?\)(?:, \(\?\))+")
 
+# sqlite-vec 0.1: the functions and hidden columns of its documentation.
+_DISTANCES: Final = re.compile(r"\bvec_distance_(?:l1|l2|cosine|hamming) ?\(", re.IGNORECASE)
+_MATCH: Final = re.compile(r"\bMATCH\b", re.IGNORECASE)
+_NEAREST: Final = re.compile(r"\bk = \?|\bORDER BY (?:\w+\.)?distance\b", re.IGNORECASE)
+
 _cache: dict[str, Shape] = {}
 _shapes: set[str] = set()
 
 
 class Shape(NamedTuple):
-    """`collection` is the first table, or "" where there is none."""
+    """`collection` is the first table, or "" where there is none. `vector` where it searches vectors by sqlite-vec."""
 
     text: str
     operation: str
     collection: str
     summary: str
+    vector: bool = False
 
 
 def shape_of(sql: str) -> Shape:
@@ -82,9 +88,18 @@ def _shape(sql: str) -> Shape:
     readable = " ".join((operation, *tables))[:200]
     digits = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=3).hexdigest()
     if digits not in _shapes and len(_shapes) >= MAX_SHAPES:
-        return Shape(text, operation, tables[0] if tables else "", readable)
+        return Shape(text, operation, tables[0] if tables else "", readable, _searches_vectors(operation, text))
     _shapes.add(digits)
-    return Shape(text, operation, tables[0] if tables else "", f"{readable} #{digits}")
+    summary = f"{readable} #{digits}"
+    return Shape(text, operation, tables[0] if tables else "", summary, _searches_vectors(operation, text))
+
+
+def _searches_vectors(operation: str, text: str) -> bool:
+    """A KNN query of a `vec0` table, which must have MATCH with `k =` or an order by `distance` (a full-text search has
+    neither), or distances computed row by row."""
+    if operation not in ("SELECT", "WITH"):
+        return False
+    return bool(_DISTANCES.search(text)) or bool(_MATCH.search(text) and _NEAREST.search(text))
 
 
 def _tokens(sql: str) -> list[tuple[str, str]]:

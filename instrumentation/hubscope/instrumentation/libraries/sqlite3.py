@@ -8,6 +8,12 @@ When a query ends: SQLite does the work of a SELECT while its rows are fetched. 
 `execute` and the fetches took together, without what the application did in between, and is sent when the rows are
 exhausted, or the cursor is used again, closed or let go. `commit` has a span of its own when a transaction was open:
 there the disk is written.
+
+A search by sqlite-vec is a vector search: `search {table}`, with the number of rows it gave as `hub.vector.top_k`,
+since its k is a parameter.
+
+Modules that took `connect` by name before are given ours. Out of reach are `sqlite3.Connection(…)`, a type that cannot
+be changed, and a `connect` kept elsewhere (in a class, a closure) before measuring began.
 """
 
 from __future__ import annotations
@@ -28,7 +34,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 from opentelemetry.trace import SpanKind
 
 from hubscope import semconv as names
-from hubscope.instrumentation import signals
+from hubscope.instrumentation import manual, signals
 from hubscope.instrumentation.libraries import sql_text
 
 _FACTORY_POSITION: Final = 5  # connect(database, timeout, detect_types, isolation_level, check_same_thread, factory, …)
@@ -37,6 +43,7 @@ _PARAMETERS: Final = (
     "timeout", "detect_types", "isolation_level", "check_same_thread", "factory", "cached_statements", "uri"
 )  # fmt: skip
 _WARNS_OF_POSITIONS: Final = sys.version_info >= (3, 13)
+_VECTOR_INDEX: Final = "flat"  # sqlite-vec 0.1 compares with every vector
 _enabled = False
 _log = logging.getLogger("hubscope")
 
@@ -64,6 +71,9 @@ class _Running:
                 attributes[names.DB_COLLECTION_NAME] = self.shape.collection
             if self.rows is not None:
                 self.span.set_attribute(names.DB_RESPONSE_RETURNED_ROWS, self.rows)
+            if self.shape.vector:
+                attributes[names.DB_OPERATION_NAME] = "search"
+                self.span.set_attribute(names.HUB_VECTOR_TOP_K, self.rows or 0)
             if error is not None:
                 signals.fail(self.span, error)
                 code = getattr(error, "sqlite_errorname", None)
@@ -75,6 +85,10 @@ class _Running:
             if handles is None:
                 return
             handles.instrument(names.METRIC_DB_DURATION).record(self.busy_ns / 1e9, attributes)
+            if self.shape.vector:
+                kept = {k: attributes[k] for k in (names.DB_SYSTEM_NAME, names.DB_COLLECTION_NAME) if k in attributes}
+                kept[names.HUB_VECTOR_INDEX_TYPE] = _VECTOR_INDEX
+                handles.instrument(names.METRIC_VECTOR_SEARCH_DURATION).record(self.busy_ns / 1e9, kept)
             if self.rows is not None:
                 chosen = {k: attributes[k] for k in (names.DB_SYSTEM_NAME, names.DB_COLLECTION_NAME) if k in attributes}
                 handles.instrument(names.METRIC_DB_ROWS).record(self.rows, chosen)
@@ -99,6 +113,14 @@ def _start(connection: Any, sql: Any, batch: int | None = None) -> _Running | No
         if shape.collection:
             attributes[names.DB_COLLECTION_NAME] = shape.collection
             name = f"{name} {shape.collection}"
+        if shape.vector:
+            running = manual.running_vector_block()
+            if running is not None:
+                running.complete({names.DB_SYSTEM_NAME: "sqlite", names.HUB_VECTOR_INDEX_TYPE: _VECTOR_INDEX})
+                return None
+            attributes[names.DB_OPERATION_NAME] = "search"
+            attributes[names.HUB_VECTOR_INDEX_TYPE] = _VECTOR_INDEX
+            name = names.SPAN_VECTOR_SEARCH.format(index=shape.collection)
         namespace = getattr(connection, "_hubscope_namespace", "")
         if namespace:
             attributes[names.DB_NAMESPACE] = namespace
@@ -117,9 +139,20 @@ def _start(connection: Any, sql: Any, batch: int | None = None) -> _Running | No
         return None
 
 
-class MeasuredCursor(sqlite3.Cursor):
+class _StandsFor(type):
+    """A class that equals the one it stands for: `type(con) == sqlite3.Connection`, as CPython's own tests ask."""
+
+    def __eq__(cls, other: object) -> bool:
+        return cls is other or vars(cls).get("_hubscope_stands_for") is other
+
+    def __hash__(cls) -> int:
+        return hash(vars(cls).get("_hubscope_stands_for") or id(cls))
+
+
+class MeasuredCursor(sqlite3.Cursor, metaclass=_StandsFor):
     """sqlite3.Cursor that tells how long its statements took and how many rows were fetched."""
 
+    _hubscope_stands_for = sqlite3.Cursor
     _hubscope_running: _Running | None = None
 
     def execute(self, sql: str, parameters: Any = (), /) -> Any:
@@ -226,12 +259,13 @@ class MeasuredCursor(sqlite3.Cursor):
         self._hubscope_finish()
 
 
-class MeasuredConnection(sqlite3.Connection):
+class MeasuredConnection(sqlite3.Connection, metaclass=_StandsFor):
     """sqlite3.Connection whose cursors measure, and whose commits are measured when they write."""
 
+    _hubscope_stands_for = sqlite3.Connection
     _hubscope_namespace = ""
 
-    def cursor(self, factory: Any = None) -> Any:
+    def cursor(self, factory: Any = MeasuredCursor) -> Any:
         return super().cursor(_cursor_factory(factory))
 
     def execute(self, sql: str, parameters: Any = (), /) -> Any:
@@ -275,6 +309,11 @@ class MeasuredConnection(sqlite3.Connection):
         return result
 
 
+# What a type is called in messages, reprs and documentation must not tell that it is measured.
+for _kind, _shown in ((MeasuredConnection, sqlite3.Connection), (MeasuredCursor, sqlite3.Cursor)):
+    _kind.__name__, _kind.__qualname__, _kind.__module__ = _shown.__name__, _shown.__qualname__, _shown.__module__
+
+
 def _length(parameters: object) -> int | None:
     return len(parameters) if isinstance(parameters, Sized) else None
 
@@ -282,7 +321,8 @@ def _length(parameters: object) -> int | None:
 @functools.lru_cache(maxsize=256)
 def _mixed(measured: Any, own: Any) -> Any:
     """The application's own class, measured underneath: what it overrides still comes first."""
-    return type(own.__name__, (own, measured), {"__module__": own.__module__, "__qualname__": own.__qualname__})
+    named = {"__module__": own.__module__, "__qualname__": own.__qualname__}
+    return type(own.__name__, (own, measured), {**named, "_hubscope_stands_for": own})
 
 
 def _subclass(measured: type, factory: Any, base: type) -> Any:
@@ -297,6 +337,8 @@ def _subclass(measured: type, factory: Any, base: type) -> Any:
 
 
 def _cursor_factory(factory: Any) -> Any:
+    if factory is None:
+        return None  # refused by sqlite3, as without measuring
     return _subclass(MeasuredCursor, factory, sqlite3.Cursor)
 
 
@@ -335,8 +377,14 @@ def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ..
     return args[:1], {**named, **kwargs}
 
 
-def _modules() -> tuple[Any, Any]:
-    return sqlite3, sqlite3.dbapi2
+def _put_where_it_was_imported(old: Any, new: Any) -> None:
+    """In every loaded module, the function under whatever name: `from sqlite3 import connect` was done before."""
+    for module in list(sys.modules.values()):
+        space: Any = getattr(module, "__dict__", None)
+        if not isinstance(space, dict):
+            continue
+        for name in [name for name, value in list(space.items()) if value is old]:
+            space[name] = new
 
 
 class Sqlite3Instrumentor(BaseInstrumentor):  # type: ignore[misc]  # no type information
@@ -344,6 +392,7 @@ class Sqlite3Instrumentor(BaseInstrumentor):  # type: ignore[misc]  # no type in
 
     def __init__(self) -> None:
         self._original: Any = getattr(self, "_original", None)
+        self._connect: Any = getattr(self, "_connect", None)
 
     def instrumentation_dependencies(self) -> Collection[str]:
         return ()
@@ -366,13 +415,11 @@ class Sqlite3Instrumentor(BaseInstrumentor):  # type: ignore[misc]  # no type in
                 connection._hubscope_namespace = _namespace(args[0] if args else kwargs.get("database"))
             return connection
 
-        self._original = original
-        for module in _modules():
-            module.connect = connect
+        self._original, self._connect = original, connect
+        _put_where_it_was_imported(original, connect)
         _enabled = True
 
     def _uninstrument(self, **kwargs: Any) -> None:
         global _enabled
         _enabled = False  # open connections keep their class and go on unmeasured
-        for module in _modules():
-            module.connect = self._original
+        _put_where_it_was_imported(self._connect, self._original)
