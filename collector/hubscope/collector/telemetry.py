@@ -88,7 +88,9 @@ class Telemetry:
     def health(self) -> dict[str, Any]:
         """Whether requests are taken now, and how far everything is behind them.
 
-        `status` is ok; degraded: what comes is taken and safe in the log, but does not get on, `reason` says why;
+        `status` is ok; degraded: what comes is taken, but does not get on: into the lake, for which it is safe in the
+        log, or to a destination, for which it waits within its bound or which has refused some of it for good in the
+        last five minutes; `reason` says which;
         refusing: senders are told to come later; stopping.
         """
         settings = self._live.settings
@@ -133,8 +135,13 @@ class Telemetry:
         if min(worker_age_s, time.time() - self._started_s) > WORKER_DEAD_S:
             return "the worker does not run; what is accepted waits in the log"
         for name, exporter in sorted(exporters.items()):
-            if exporter.get("last_error"):
-                return f"{name}: {exporter['last_error']}"
+            if not exporter.get("last_error"):
+                continue
+            if exporter.get("is_failing"):
+                return f"{name}: {exporter['last_error']} (what it has to get waits, within its bound)"
+            unit = exporter.get("takes", "records").replace("records", "requests")
+            refused = f"{exporter.get('dropped', 0)} {unit} and {exporter.get('rejected_items', 0)} items of others"
+            return f"{name}: {refused} dropped so far, the last because it refused them: {exporter['last_error']}"
         return None
 
 
