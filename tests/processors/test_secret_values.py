@@ -68,7 +68,7 @@ QUOTED: Final[dict[str, Callable[[str], str]]] = {
     "encrypted": lambda s: f"CREATE USER app WITH ENCRYPTED PASSWORD {_sql(s)}",
     "set password": lambda s: f"SET PASSWORD FOR x = PASSWORD({_sql(s)})",
     "shell": lambda s: f"export DB_PASSWORD={shlex.quote(s)}" if "'" not in s else "",
-    "argv": lambda s: f"mysql --password {shlex.quote(s)} -h db" if "'" not in s else "",
+    "argv": lambda s: f"mysql --password {shlex.quote(s)} -h db" if "'" not in s and s[:1] != "-" else "",
     "XML": lambda s: f"<db><password>{escape(s)}</password></db>",
     "url-encoded": lambda s: f"next=%2Fa%3Fpassword%3D{quote(s, safe='')}%26b%3D1",
     "unclosed": lambda s: f'password="{json.dumps(s)[1:-1]}',
