@@ -98,7 +98,12 @@ class Telemetry:
         refusal = self._intake.refusal()
         segments = sealed_segments(settings.wal_dir)
         exporters = worker.get("exporters", {})
-        reason = refusal.message if refusal is not None else self._degraded(exporters, age_s)
+        if refusal is not None:
+            reason: str | None = refusal.message
+        elif time.time() - age_s < self._started_s and exporters:  # what it says was said before this collector began
+            reason = _before_this(exporters)
+        else:
+            reason = self._degraded(exporters, age_s)
         status = "ok" if reason is None else "degraded" if refusal is None else "refusing"
         if self._live.stopping:
             status, reason = "stopping", "the collector is stopping"
@@ -112,7 +117,7 @@ class Telemetry:
             "queue_segments": len(segments),
             "queue_age_s": queue_age_s(segments),
             "log_bytes": self._intake.log_bytes,
-            "memory_bytes": self._memory.rss_bytes,
+            "memory_bytes": self._memory.counted_bytes(),
             "last_segment_sealed_unix_nano": self._intake.writer.last_sealed_unix_nano or None,
             "worker": {"pid": worker.get("pid"), "alive": age_s < WORKER_FRESH_S, "age_s": round(age_s, 3)},
             "exporters": exporters,
@@ -143,6 +148,13 @@ class Telemetry:
             refused = f"{exporter.get('dropped', 0)} {unit} and {exporter.get('rejected_items', 0)} items of others"
             return f"{name}: {refused} dropped so far, the last because it refused them: {exporter['last_error']}"
         return None
+
+
+def _before_this(exporters: dict[str, Any]) -> str | None:
+    """What is known of the lake while the first worker of this collector starts."""
+    error = str(exporters.get("lake", {}).get("last_error") or "")
+    begins = "the worker is starting, and what is accepted waits in the log"
+    return f"{begins}; the collector before this one could not write: {error}" if error else None
 
 
 def telemetry_security(settings: CollectorSettings) -> Security | None:
