@@ -69,6 +69,30 @@ def test_a_broken_destination_never_delays_another(
         assert len(sealed_segments(lab.settings.wal_dir)) == 20  # the broken one's place is kept
 
 
+def test_a_refusal_is_said_counted_and_told_apart(lab: Lab, healthy: Healthy, caplog: pytest.LogCaptureFixture) -> None:
+    """A request refused for its content is dropped, one of a destination that takes none waits: each is said once."""
+    healthy.status = 400
+    (delivery,) = lab.start(ForwardConfig("there", healthy.url)).deliveries
+    for number in range(20):
+        lab.add(spans(f"s{number}"))
+    until(lambda: delivery.cursor.segment == lab.last, "all are refused")
+    said = delivery.status()
+    assert said["dropped_by_reason"] == {"refused": 20}
+    assert not said["is_failing"]
+    assert "400" in said["last_error"]
+    healthy.status = 401
+    lab.add(spans("kept"))
+    until(lambda: delivery.failed >= 4, "it was tried again")
+    assert delivery.status()["is_failing"]
+    assert "401" in delivery.status()["last_error"]
+    lines = [record.getMessage() for record in caplog.records if "there: " in record.getMessage()]
+    assert [next(word for word in ("400", "401") if word in line) for line in lines] == ["400", "401"]
+    healthy.status = 200
+    until(lambda: healthy.names == ["kept"], "what waited arrives")
+    until(lambda: not delivery.status()["is_failing"], "and it is well again")
+    assert delivery.status()["dropped"] == 20
+
+
 def test_a_connection_that_nobody_accepts_delays_nobody(lab: Lab, healthy: Healthy) -> None:
     """With a listener whose queue is full, connecting hangs; the healthy destination gets all the same everything."""
     with socket.socket() as full, socket.socket() as first, socket.socket() as second:

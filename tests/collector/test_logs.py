@@ -52,6 +52,15 @@ def test_any_message_is_one_line_of_json(text: str) -> None:
     assert (found["event"], found["level"], found["process"]) == (text, "warning", "front")
 
 
+def test_a_text_line_holds_nothing_that_a_terminal_obeys() -> None:
+    """Escapes, bells and zeros are written out, and a line break begins no line that looks like one of ours."""
+    record = logging.LogRecord(
+        "hubscope.x", logging.WARNING, "x.py", 1, "%s", ("a\x1b[2J\x07\0\x9b\rb\nfront: ok",), None
+    )
+    line = logs.TextLines("worker", ()).format(record)
+    assert line.endswith("worker: a\\x1b[2J\\x07\\x00\\x9b\\rb\n  front: ok")
+
+
 def test_fields_stand_beside_the_event(logger: tuple[logging.Logger, io.StringIO]) -> None:
     """Extra fields are keys of their own and cannot replace the line's; a traceback is in the line."""
     log, written = logger

@@ -60,6 +60,17 @@ def test_the_bound_has_a_distance_and_an_end(monkeypatch: pytest.MonkeyPatch) ->
     assert "limits.memory is 100 MiB" in memory.refusal.message
 
 
+def test_what_is_told_is_what_the_bound_goes_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages that processes share count once in it, though each has them in its resident memory."""
+    monkeypatch.setattr(memory_module, "collector_pids", lambda: [1, 2])
+    monkeypatch.setattr(memory_module, "rss_bytes", lambda pid: 60 * MIB)
+    monkeypatch.setattr(memory_module, "own_bytes", lambda pid: 40 * MIB)
+    memory = Memory(Live(CollectorSettings("/lake", "/state", limits=Limits(memory_bytes=100 * MIB))), lambda: True)
+    memory.measure()
+    assert memory.refusal is None
+    assert (memory.rss_bytes, memory.counted_bytes()) == (120 * MIB, 80 * MIB)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere psutil looks")
 def test_pages_that_processes_share_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes above the bound only by what they share are not refused, and by what is their own they are."""
@@ -156,7 +167,7 @@ def test_it_refuses_under_load_and_loses_nothing(new_collector: Callable[..., An
             collector.wait_for(arrives, "it takes again when what it had is worked off")
     assert retry_delays_s <= {memory_module.RETRY_AFTER_S}
     metrics = httpx.get(f"http://{collector.addresses['telemetry']}/metrics").text
-    counted = [line for line in metrics.splitlines() if line.startswith("hubscope_memory_refusals_total")]
+    counted = [line for line in metrics.splitlines() if line.startswith("hubscope_memory_refusal_periods_total")]
     assert float(counted[0].split()[-1]) >= 1
     assert collector.stop() == 0
     assert sorted(collector.span_names()) == sorted(acknowledged)

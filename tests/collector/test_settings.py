@@ -233,7 +233,9 @@ def test_an_unset_variable_is_named(tmp_path: Path) -> None:
         ("c.yaml", "a: [1", "is not YAML: line"),
         ("c.toml", "a = ", "is not TOML"),
         ("c.yaml", "- 1", "must hold keys and values"),
-        ("c.ini", "", "must be named"),
+        ("c.ini", "a", "must be named"),
+        ("c.yaml", " \n", "is empty"),  # as an editor leaves it for a moment: without its tokens anybody could send
+        ("c.toml", "", "is empty"),
     ],
 )
 def test_a_file_that_cannot_be_parsed_says_where(tmp_path: Path, name: str, content: str, said: str) -> None:

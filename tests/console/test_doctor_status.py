@@ -159,6 +159,31 @@ def test_a_pid_that_was_given_to_another_process_is_no_collector(reused: bool, t
     assert (found.state, "none is running" in found.detail) == ((OK, True) if reused else (FAIL, False))
 
 
+@pytest.mark.parametrize(
+    ("lake_error", "state", "words"),
+    [("", WARN, "writes its lake, but not all gets to a destination: there: 401"), ("disk", FAIL, "cannot write it")],
+)
+def test_a_destination_that_refuses_is_not_a_lake_that_cannot_be_written(
+    lake_error: str, state: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Doctor tells the two apart, and names no log file where the collector has none."""
+    (tmp_path / ".state").mkdir()
+    record = {"pid": os.getpid(), "addresses": {"telemetry": "127.0.0.1:1"}}
+    (tmp_path / ".state/collector.json").write_text(json.dumps(record))
+    answer = {
+        "status": "degraded",
+        "ready": True,
+        "reason": lake_error or "there: 401 Unauthorized",
+        "worker": {"alive": True},
+        "exporters": {"lake": {"last_error": lake_error}, "there": {"last_error": "401"}},
+    }
+    monkeypatch.setattr(lake_checks, "health", lambda *_: answer)  # the collector's tests make the answer
+    found = next(lake_checks.collector(str(tmp_path)))
+    assert found.state == state
+    assert words in found.detail
+    assert "collector.log" not in found.remedy
+
+
 def test_doctor_answers_in_both_forms(hubscope: Hubscope, lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A set-up with something wrong exits 1; text and JSON say the same; every problem has a remedy."""
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import sys
 from collections.abc import Iterator
@@ -360,6 +361,17 @@ def test_a_clickhouse_in_trouble_is_asked_again(server: ClickHouse, exporter: Cl
     server.before = lambda sql: None
     exporter.export(batch())
     assert (exporter.sent, exporter.dropped) == (13, 0)
+
+
+def test_a_clickhouse_that_is_down_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The error that is raised is all: the libraries beneath say nothing of their own."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and nobody listens
+        exporter = ClickHouseExporter(ClickHouseConfig("ch", f"http://127.0.0.1:{closed.getsockname()[1]}"), "w")
+        with pytest.raises(RetryableError, match="refused"):
+            exporter.export(batch(1))
+        exporter.close()
+    assert caplog.records == []
 
 
 def test_a_password_is_in_no_error(server: ClickHouse) -> None:

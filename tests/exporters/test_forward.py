@@ -186,6 +186,29 @@ def test_what_is_refused_for_good_is_counted_and_passed(destination: Destination
     assert "UNIMPLEMENTED" in exporter.last_refusal or "404" in exporter.last_refusal
 
 
+@pytest.mark.parametrize("status", [401, 403, 404, 415, 307])
+def test_a_destination_that_takes_nothing_is_waited_for(
+    destination: Destination, exporter: ForwardExporter, status: int
+) -> None:
+    """Without a token it would take, or under another path, nothing is dropped; once that is mended all arrives."""
+    codes = {401: grpc.StatusCode.UNAUTHENTICATED, 403: grpc.StatusCode.PERMISSION_DENIED}
+    is_grpc = destination.url.startswith("grpc")
+    no: Any = (codes.get(status, grpc.StatusCode.UNIMPLEMENTED), None) if is_grpc else (status, {}, b"")
+    records = [spans("a"), logs("x"), spans("b")]
+    destination.answers = [no] * 3  # the spans, and an empty request of each other signal
+    with pytest.raises(RetryableError) as refusal:
+        exporter.export(Batch(1, 1), records)
+    assert "mend its url, headers or tls" in refusal.value.remedy
+    assert (exporter.sent, exporter.dropped, destination.bodies) == (0, 0, [])
+    exporter.export(Batch(1, 1), records)
+    destination.answers = [no]  # a token that is taken away: it took spans before, so it is asked for nothing else
+    with pytest.raises(RetryableError):
+        exporter.export(Batch(2, 2), [spans("c")])
+    exporter.export(Batch(2, 2), [spans("c")])
+    assert span_names(destination.of("race")) == ["a", "b", "c"]
+    assert (exporter.sent, exporter.dropped) == (4, 0)
+
+
 def test_partial_success_is_told_and_not_retried(destination: Destination, exporter: ForwardExporter) -> None:
     """Spans that an accepting destination refuses are counted with its message."""
     answer = ExportTraceServiceResponse()
@@ -279,11 +302,27 @@ def test_http_tells_the_status_message(http_destination: Destination) -> None:
     """What a destination says of a refusal is told, as far as it is a google.rpc.Status."""
     body = Status(message="no such tenant").SerializeToString()
     http_destination.answers = [(403, {"Content-Type": "application/x-protobuf"}, body)]
+    http_destination.answers *= 3  # the spans, and an empty request of each other signal
     exporter = ForwardExporter(ForwardConfig("there", http_destination.url))
-    exporter.export(Batch(1, 1), [spans("a"), spans("b")])
+    with pytest.raises(RetryableError, match="403 Forbidden: no such tenant"):
+        exporter.export(Batch(1, 1), [spans("a"), spans("b")])
     exporter.close()
-    assert exporter.dropped == 2
-    assert exporter.last_refusal.endswith("403 Forbidden: no such tenant")
+    assert exporter.dropped == 0
+
+
+def test_what_a_destination_answers_is_told_without_secrets_and_controls(http_destination: Destination) -> None:
+    """Its text is somebody else's: no escape of it reaches a terminal, no password a log, and it is cut."""
+    message = f"\x1b[2JEVIL\x07\nfake line password=hunter2hunter2 Bearer abcdefgh1jklmnop {'x' * 3000}"
+    body = Status(message=message).SerializeToString()
+    http_destination.answers = [(400, {"Content-Type": "application/x-protobuf"}, body)]
+    exporter = ForwardExporter(ForwardConfig("there", http_destination.url))
+    exporter.export(Batch(1, 1), [spans("a")])
+    exporter.close()
+    told = exporter.last_refusal
+    assert r"\x1b[2JEVIL\x07\nfake line password=****" in told
+    assert told.isprintable()
+    assert not any(secret in told for secret in ("hunter2", "abcdefgh1"))
+    assert len(told) < 400
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])

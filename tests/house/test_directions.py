@@ -17,7 +17,7 @@ LAKE = {"file_lock", "lake_log", "lake_paths", "lake_readers", "lake_rollup", "l
 MAY_IMPORT: dict[str, set[str]] = {
     "instrumentation": NAMES | {"instrumentation", "exporters.otlp", "processors.rules_file", "processors.sdk"},
     "processors": NAMES | {"processors", "lake_rollup", "lake_schema", "lake_values"},
-    "exporters": NAMES | LAKE | {"exporters", "processors.batch"},
+    "exporters": NAMES | LAKE | {"exporters", "processors.batch", "processors.secret_text"},
     "collector": NAMES | LAKE | {"collector", "processors", "exporters"},
     "analytics": NAMES
     | LAKE

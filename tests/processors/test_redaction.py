@@ -302,6 +302,30 @@ def test_a_pattern_with_anchors_is_found() -> None:
     assert _attributes(decoded) == {"a": "x", "b": "****", "c": "a pin-1", "hub.redacted": '["b"]'}
 
 
+@pytest.mark.parametrize("where", ["patterns", "allowed"])
+def test_no_pattern_of_the_owner_takes_long(where: str) -> None:
+    """What makes Python try every way to match is matched in a time that is linear in the text."""
+    options = RedactionOptions(**{"patterns": ("((?:a+)+b)$",), where: ("((?:a+)+b)$",)})
+    redaction = Redaction(options, b"k" * 32)
+    text, secret = "a" * 100_000 + "!", "a" * 100_000 + "b"
+    assert redaction._scrubbed(text) == (text, ())
+    assert redaction._scrubbed(secret)[0] == ("****" if where == "patterns" else secret)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "left"),
+    [
+        (r"id=\d+ key=(\d+)", "é id=5 key=5 x id=7 key=88.", "é id=**** key=**** x id=7 key=****."),  # which 5 it was
+        (r"(?:a=(\w+)|b=(\w+))", "b=one a=two c=three", "b=**** a=**** c=three"),
+        (r"(z)+!", "zzz! zz", "****! zz"),
+        (r"\bacme-\w+", "acme-x1 xacme-y1\ue000 acme-é", "**** xacme-y1\ue000 acme-é"),
+    ],
+)
+def test_a_pattern_of_the_owner_hides_its_group(pattern: str, text: str, left: str) -> None:
+    """The first group that holds something is the secret, or else the whole match; nothing else changes."""
+    assert Redaction(RedactionOptions(patterns=(pattern,)), b"k" * 32)._scrubbed(text)[0] == left
+
+
 def test_a_metric_point_is_not_marked() -> None:
     """A point with another attribute would be another series; it is counted all the same."""
     request = ExportMetricsServiceRequest()

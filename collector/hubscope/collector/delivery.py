@@ -15,6 +15,7 @@ from hubscope.exporters.base import Exporter
 from hubscope.exporters.disk import DiskFullError
 from hubscope.processors.batch import Batch
 
+TELL_AGAIN_S: Final = 60.0
 MAX_WAIT_S: Final = 5.0  # between two tries: a destination that is back is found within this
 
 _log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class Delivery(threading.Thread):
         self.sent = 0  # requests
         self.failed = 0  # tries that did not succeed
         self.last_error = ""
+        self._failure_told_s = 0.0  # when its failing was last said, of the monotonic clock
         self.failing_since_s = 0.0  # of the monotonic clock; 0 while it works
         self.dropped = 0  # requests that were given up
         self.crashed: BaseException | None = None
@@ -100,6 +102,16 @@ class Delivery(threading.Thread):
         self.failed += 1
         self.failing_since_s = self.failing_since_s or time.monotonic()
         text = error.message if isinstance(error, HubscopeError) else f"{type(error).__name__}: {error}"
+        now_s = time.monotonic()
         if text != self.last_error:
-            _log.warning("%s: %s", self.exporter.name, error)
+            _log.warning("%s: %s", self.exporter.name, error, extra={"about": self.exporter.name})
+            self._failure_told_s = now_s
+        elif now_s - self._failure_told_s >= TELL_AGAIN_S:
+            minutes = (now_s - self.failing_since_s) / 60
+            _log.warning(
+                "%s: for %.0f min, %d tries so far: %s",
+                *(self.exporter.name, minutes, self.failed, text),
+                extra={"about": self.exporter.name},
+            )
+            self._failure_told_s = now_s
         self.last_error = text

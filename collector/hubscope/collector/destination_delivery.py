@@ -8,6 +8,7 @@ that jumps drops nothing that would have been taken. The oldest goes first, is c
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -25,6 +26,7 @@ from hubscope.exporters.base import Bound, Destination
 POLL_S: Final = 0.05
 FIRST_PAUSE_S: Final = 0.1
 _TELL_AGAIN_S: Final = 60.0
+REFUSED_RECENTLY_S: Final = 300.0  # so long a refusal stands in `/healthz`, for who looks every few minutes
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +56,42 @@ def back_off_s(failures: int, retry_after_s: float) -> float:
     return max(pause_s * random.uniform(0.5, 1.0), retry_after_s)
 
 
+class _Refused:
+    """Says what a destination refuses for good: when it begins, when the reason changes, and its number each minute."""
+
+    def __init__(self, destination: Destination) -> None:
+        self._destination = destination
+        self._counted = 0
+        self._noted_s = self._told_s = -math.inf
+        self._told = ""
+
+    def recent(self) -> str:
+        """What was refused last, as long as that says something of now."""
+        is_recent = time.monotonic() - self._noted_s < REFUSED_RECENTLY_S
+        return self._destination.last_refusal if is_recent else ""
+
+    def tell(self) -> None:
+        """To be called after each try."""
+        refused, rejected = self._destination.dropped, self._destination.rejected_items
+        if refused + rejected == self._counted:
+            return
+        self._counted, now_s = refused + rejected, time.monotonic()
+        self._noted_s = now_s
+        reason = self._destination.last_refusal
+        if reason == self._told and now_s - self._told_s < _TELL_AGAIN_S:
+            return
+        self._told, self._told_s = reason, now_s
+        _log.warning(
+            "%s: it refused %d %s and %d items of others for good so far, which are dropped: %s",
+            self._destination.name,
+            refused,
+            "rows" if self._destination.takes == "rows" else "requests",
+            rejected,
+            reason,
+            extra={"about": self._destination.name},
+        )
+
+
 class DestinationDelivery(Delivery):
     """Delivers the segments of `source` in their order. `processed()` is the last one that may be read."""
 
@@ -77,6 +115,7 @@ class DestinationDelivery(Delivery):
         self._clock = clock or RealClock()
         self._waiting = Waiting(source, cursor.segment)
         self._told_s = 0.0
+        self._refused = _Refused(exporter)
 
     def status(self) -> dict[str, Any]:
         refused = self._destination.dropped
@@ -89,7 +128,9 @@ class DestinationDelivery(Delivery):
             "rejected_items": self._destination.rejected_items,
             "waiting_bytes": self._waiting.size_bytes,
             "bound_bytes": self._bound.size_bytes,
-            "last_error": self.last_error or self._destination.last_refusal,
+            "last_error": self.last_error or self._refused.recent(),
+            "is_failing": bool(self.last_error),
+            "last_refusal": self._destination.last_refusal,
         }
 
     def run(self) -> None:
@@ -119,7 +160,9 @@ class DestinationDelivery(Delivery):
         while True:
             try:
                 self.exporter.export(found.batch, found.records)
+                self._refused.tell()
             except RetryableError as error:
+                self._refused.tell()
                 failures += 1
                 self._failed(error)
                 if self._draining.is_set() or not self._wait(back_off_s(failures, error.retry_after_s)):
@@ -132,7 +175,7 @@ class DestinationDelivery(Delivery):
                     self._advance(segment)
                     return True
                 continue
-            self.last_error = ""
+            self.last_error, self.failing_since_s = "", 0.0
             if found.withheld:
                 self.passed_over["unreadable"] += found.withheld
             self._waiting.done()

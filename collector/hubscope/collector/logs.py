@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable
@@ -25,6 +26,9 @@ WINDOW_S: Final = 60.0
 MAX_KINDS: Final = 1000  # of messages that are remembered; more are not told apart in that minute
 EVENT_LIMIT: Final = 8000  # characters
 STRUCK_OUT: Final = "[secret]"
+
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+_LINE_BREAK: Final = re.compile(r"\n(?! )")
 
 _LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -86,6 +90,10 @@ class TextLines(_Lines):
         super().__init__("hubscope collect" if process == "supervisor" else process, secrets)
         self._timed = not (sys.stderr.isatty() or os.environ.get("JOURNAL_STREAM"))
 
+    def clean(self, text: str) -> str:
+        """A terminal obeys control characters, and a second line could look like one of ours: it is indented."""
+        return _LINE_BREAK.sub("\n  ", _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], super().clean(text)))
+
     def format(self, record: logging.LogRecord) -> str:
         line = f"{self._process}: {self.event(record)}"
         if self._timed:
@@ -124,7 +132,8 @@ class Repeats(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         now_s = time.monotonic()
-        kind = (record.name, str(record.msg))
+        # What concerns one destination is counted for it alone: a noisy one must not silence what is said of another.
+        kind = (record.name, f"{record.msg} {getattr(record, 'about', '')}")
         if kind not in self._seen and len(self._seen) >= MAX_KINDS:
             self._seen = {k: v for k, v in self._seen.items() if now_s - v[0] < WINDOW_S}
             kind = kind if len(self._seen) < MAX_KINDS else ("", "")

@@ -214,7 +214,12 @@ def _processes(
         ("otelcol_process_cpu_seconds", "counter", "CPU time of all processes.", processes.total_s()),
         ("otelcol_process_memory_rss", "gauge", "Resident memory of all processes, in bytes.", memory.rss_bytes),
         ("hubscope_memory_limit_bytes", "gauge", "limits.memory.", settings.limits.memory_bytes),
-        ("hubscope_memory_refusals_total", "counter", "Times that memory made it refuse.", memory.refusals),
+        (
+            "hubscope_memory_refusal_periods_total",
+            "counter",
+            "Times that memory began to make it refuse.",
+            memory.refusals,
+        ),
     ):
         _family(lines, name, kind, text, [({}, value)])
     _family(lines, "hubscope_process_cpu_seconds_total", "counter", "CPU time of each process.", cpu)

@@ -88,7 +88,9 @@ class Telemetry:
     def health(self) -> dict[str, Any]:
         """Whether requests are taken now, and how far everything is behind them.
 
-        `status` is ok; degraded: what comes is taken and safe in the log, but does not get on, `reason` says why;
+        `status` is ok; degraded: what comes is taken, but does not get on: into the lake, for which it is safe in the
+        log, or to a destination, for which it waits within its bound or which has refused some of it for good in the
+        last five minutes; `reason` says which;
         refusing: senders are told to come later; stopping.
         """
         settings = self._live.settings
@@ -96,7 +98,12 @@ class Telemetry:
         refusal = self._intake.refusal()
         segments = sealed_segments(settings.wal_dir)
         exporters = worker.get("exporters", {})
-        reason = refusal.message if refusal is not None else self._degraded(exporters, age_s)
+        if refusal is not None:
+            reason: str | None = refusal.message
+        elif time.time() - age_s < self._started_s and exporters:  # what it says was said before this collector began
+            reason = _before_this(exporters)
+        else:
+            reason = self._degraded(exporters, age_s)
         status = "ok" if reason is None else "degraded" if refusal is None else "refusing"
         if self._live.stopping:
             status, reason = "stopping", "the collector is stopping"
@@ -110,7 +117,7 @@ class Telemetry:
             "queue_segments": len(segments),
             "queue_age_s": queue_age_s(segments),
             "log_bytes": self._intake.log_bytes,
-            "memory_bytes": self._memory.rss_bytes,
+            "memory_bytes": self._memory.counted_bytes(),
             "last_segment_sealed_unix_nano": self._intake.writer.last_sealed_unix_nano or None,
             "worker": {"pid": worker.get("pid"), "alive": age_s < WORKER_FRESH_S, "age_s": round(age_s, 3)},
             "exporters": exporters,
@@ -133,9 +140,21 @@ class Telemetry:
         if min(worker_age_s, time.time() - self._started_s) > WORKER_DEAD_S:
             return "the worker does not run; what is accepted waits in the log"
         for name, exporter in sorted(exporters.items()):
-            if exporter.get("last_error"):
-                return f"{name}: {exporter['last_error']}"
+            if not exporter.get("last_error"):
+                continue
+            if exporter.get("is_failing"):
+                return f"{name}: {exporter['last_error']} (what it has to get waits, within its bound)"
+            unit = exporter.get("takes", "records").replace("records", "requests")
+            refused = f"{exporter.get('dropped', 0)} {unit} and {exporter.get('rejected_items', 0)} items of others"
+            return f"{name}: {refused} dropped so far, the last because it refused them: {exporter['last_error']}"
         return None
+
+
+def _before_this(exporters: dict[str, Any]) -> str | None:
+    """What is known of the lake while the first worker of this collector starts."""
+    error = str(exporters.get("lake", {}).get("last_error") or "")
+    begins = "the worker is starting, and what is accepted waits in the log"
+    return f"{begins}; the collector before this one could not write: {error}" if error else None
 
 
 def telemetry_security(settings: CollectorSettings) -> Security | None:

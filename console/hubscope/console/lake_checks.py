@@ -7,7 +7,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from hubscope.collector.configuration import values
 from hubscope.collector.configuration.addresses import DEFAULT_GRPC, DEFAULT_HTTP, DEFAULT_TELEMETRY, Address
@@ -58,17 +58,39 @@ def collector(lake: str) -> Iterator[Check]:
     address = telemetry_address(found)
     answer = health(address, state) if address is not None else None
     if answer is None:
-        remedy = f"see {state / 'collector.log'}, end the process, start it again"
+        remedy = f"{_see_log(state)}, end the process, start it again"
         yield Check("collector", FAIL, f"pid {found['pid']} is alive and does not answer at {address}", remedy)
     elif not is_healthy(answer):
-        does = "takes data and cannot write it" if answer.get("ready") else "takes no data"
-        detail = f"pid {found['pid']} {does}: {answer.get('reason') or answer.get('status')}"
-        yield Check("collector", FAIL, detail, f"see {state / 'collector.log'}")
+        reason = answer.get("reason") or answer.get("status")
+        if not answer.get("ready"):
+            yield Check("collector", FAIL, f"pid {found['pid']} takes no data: {reason}", _see_log(state))
+        elif _is_writing(answer):
+            detail = f"pid {found['pid']} writes its lake, but not all gets to a destination: {reason}"
+            yield Check("collector", WARN, detail, "mend that destination, or its entry in the configuration")
+        else:
+            detail = f"pid {found['pid']} takes data and cannot write it: {reason}"
+            yield Check("collector", FAIL, detail, f"{_see_log(state)}; nothing is lost, the log keeps it")
     elif not answer.get("worker", {}).get("alive", True):
         detail = f"pid {found['pid']} takes data, and its worker does not write it"
-        yield Check("collector", FAIL, detail, f"see {state / 'collector.log'}; nothing is lost, the log keeps it")
+        yield Check("collector", FAIL, detail, f"{_see_log(state)}; nothing is lost, the log keeps it")
     else:
         yield Check("collector", OK, f"pid {found['pid']}, healthy, telemetry at {address}")
+
+
+def _is_writing(answer: dict[str, Any]) -> bool:
+    """Whether the lake gets what is taken, as far as `/healthz` says."""
+    lake = answer.get("exporters", {}).get("lake", {})
+    return bool(answer.get("worker", {}).get("alive")) and "last_error" in lake and not lake["last_error"]
+
+
+def _see_log(state: Path) -> str:
+    """Where a collector says what is wrong: `hubscope run` gives the one that it starts a file, others have stderr."""
+    log = state / "collector.log"
+    try:
+        is_its = log.stat().st_mtime >= (state / "collector.json").stat().st_mtime - 60.0  # it speaks as it starts
+    except OSError:
+        is_its = log.is_file()
+    return f"see {log}" if is_its else "see what `hubscope collect` says on its terminal, or in the service's journal"
 
 
 def telemetry_address(record: dict[str, object]) -> Address | None:
@@ -158,9 +180,7 @@ def backlog(lake: str) -> Iterator[Check]:
     if found.lake and not running:
         yield Check("log", WARN, f"{text}, and no collector runs", f"hubscope collect --lake {lake} writes them")
     elif len(found.lake) > BACKLOG_SEGMENTS:
-        yield Check(
-            "log", WARN, f"{text}: the worker is behind", f"see {state / 'collector.log'}: most likely the disk"
-        )
+        yield Check("log", WARN, f"{text}: the worker is behind", f"{_see_log(state)}: most likely the disk")
     else:
         yield Check("log", OK, text if found.lake else "nothing waits to be written")
     for name, segments in found.destinations.items():
@@ -168,7 +188,7 @@ def backlog(lake: str) -> Iterator[Check]:
         if not running:
             yield Check("forwarding", WARN, f"{text}, and no collector runs", "start the collector with its --forward")
         elif segments > BACKLOG_SEGMENTS:
-            remedy = f"see {state / 'collector.log'}: the destination is away, or refuses"
+            remedy = f"{_see_log(state)}: the destination is away, or refuses"
             yield Check("forwarding", WARN, f"{text}: the destination is behind", remedy)
 
 

@@ -68,6 +68,10 @@ class RefusedDataError(PermanentError):
     """What was sent is refused, not the sender: a part of it may well be taken."""
 
 
+class RefusedSignalError(PermanentError):
+    """Every request of the signal would be refused alike: a token, a path or a protocol is wrong, not what was sent."""
+
+
 def retryable(message: str, retry_after_s: float = 0.0) -> RetryableError:
     """The destination is not to be had now. `retry_after_s` is what it asked for, if it did."""
     return RetryableError(

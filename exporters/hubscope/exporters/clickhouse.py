@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from weakref import WeakSet
 
 from hubscope.errors import RetryableError
+from hubscope.exporters.answers import shown
 from hubscope.exporters.base import Bound, retryable
 from hubscope.exporters.deadline import deadline
 from hubscope.exporters.tls import Tls
@@ -225,4 +226,4 @@ def _text(error: BaseException) -> str:
     """The first line of what began it; a value that ClickHouse quotes of a row is cut with the rest."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return shown((str(error).strip() or type(error).__name__).splitlines()[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -14,6 +15,10 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 if TYPE_CHECKING:
     from hubscope.exporters.clickhouse import ClickHouseConfig
+
+# Both say with a traceback what they then raise: a ClickHouse that is down took 60 lines a try, and one is enough.
+logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+logging.getLogger("clickhouse_connect").setLevel(logging.ERROR)
 
 Sockets = WeakSet[socket.socket]
 

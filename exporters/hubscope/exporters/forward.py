@@ -3,18 +3,24 @@
 Requests are not decoded. Several of one signal go out as one: concatenating the bytes of protobuf messages whose
 fields are all repeated, as an Export…ServiceRequest's are, is what merging them means.
 
+A destination that refuses whatever it is asked (no token or a wrong one, another path, another protocol) is waited for
+as one that is down: the data would be taken once that is mended. Jaeger, which takes spans and no metrics, is none of
+these: what tells them apart is whether it takes another signal, for which an empty request is sent.
+
 Delivery is at least once: a crash in the middle of a segment sends a part of it again.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 from urllib.parse import urlsplit
 
-from hubscope.errors import ConfigError, PermanentError
-from hubscope.exporters.base import Bound, RefusedDataError
+from hubscope.errors import ConfigError, PermanentError, RetryableError
+from hubscope.exporters.answers import shown
+from hubscope.exporters.base import Bound, RefusedDataError, RefusedSignalError
 from hubscope.exporters.tls import Tls
 
 if TYPE_CHECKING:  # for the reason that base.py gives
@@ -23,6 +29,10 @@ if TYPE_CHECKING:  # for the reason that base.py gives
 
 # gRPC servers take 4 MiB unless told otherwise (Jaeger and the stock Collector keep that), so merging stops below it.
 MAX_REQUEST_BYTES: Final = 3 << 20
+# How long a signal that was taken shows that the destination takes it: one that refuses metrics gets many of them, and
+# an empty request beside each would double what is sent in vain.
+TAKEN_FOR_S: Final = 60.0
+_SIGNALS: Final = (1, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,7 @@ class ForwardExporter:
         self.rejected_items = 0  # spans, points and log records of accepted requests that the destination refused
         self.last_refusal = ""  # why requests were dropped, for the collector's telemetry
         self._transport = transport(config)
+        self._taken_s: dict[int, float] = {}  # signal -> when the destination last took it, by the monotonic clock
         self._segment = 0
         self._done = 0  # requests of that segment which need not be sent again
 
@@ -96,15 +107,40 @@ class ForwardExporter:
                     self._send(signal, [part])
                 return
             self._drop(1, error)
-        except PermanentError as error:
+        except RefusedSignalError as error:
+            if not self._is_one_signal(signal):
+                remedy = "mend its url, headers or tls in the configuration, or the destination; until then all waits"
+                raise RetryableError(error.message, remedy, 0.0) from error
             self._drop(len(parts), error)
         else:
             self.sent += len(parts)
+            self._taken_s[signal] = time.monotonic()
             rejected, message = _partial_success(signal, answer)
             if rejected:
                 self.rejected_items += rejected
-                self.last_refusal = f"{rejected} items refused: {message[:200]}"
+                self.last_refusal = f"{rejected} items refused: {shown(message)}"
         self._done += len(parts)
+
+    def _is_one_signal(self, signal: int) -> bool:
+        """Whether a signal that was refused is one that this destination never takes, while it takes another one.
+
+        Raises RetryableError where that cannot be known now.
+        """
+        if signal in self._taken_s:
+            return False  # it took it before: something changed, and may change back
+        return any(other != signal and self._takes(other) for other in _SIGNALS)
+
+    def _takes(self, signal: int) -> bool:
+        if time.monotonic() - self._taken_s.get(signal, -TAKEN_FOR_S) < TAKEN_FOR_S:
+            return True
+        try:
+            self._transport.send(signal, b"")  # which every OTLP server takes, and nothing of it is stored
+        except RefusedDataError:
+            pass  # it looked at it
+        except PermanentError:
+            return False
+        self._taken_s[signal] = time.monotonic()
+        return True
 
     def _drop(self, count: int, error: PermanentError) -> None:
         self.dropped += count

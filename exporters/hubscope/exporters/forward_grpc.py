@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import grpc  # type: ignore[import-untyped]  # ships no types
 
-from hubscope.errors import PermanentError
-from hubscope.exporters.base import RefusedDataError, retryable
+from hubscope.exporters.answers import shown
+from hubscope.exporters.base import RefusedDataError, RefusedSignalError, retryable
 from hubscope.exporters.retry_after import of_grpc
 from hubscope.exporters.tls import Tls, shown_certificate
 
@@ -72,7 +72,7 @@ class GrpcTransport:
             )
             return answer
         except grpc.RpcError as error:
-            code, details = error.code(), (error.details() or "")[:300]
+            code, details = error.code(), shown(error.details() or "")
             message = f"{self._address}: {code.name}: {details}"
             delay_s = of_grpc(error.trailing_metadata() or ())
             if code is grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -80,7 +80,7 @@ class GrpcTransport:
             if code in _RETRYABLE or (code is grpc.StatusCode.RESOURCE_EXHAUSTED and delay_s is not None):
                 raise retryable(message, delay_s or 0.0) from error
             if code in _WHOLE:
-                raise PermanentError(message, "the destination does not take this signal from us") from error
+                raise RefusedSignalError(message, "the destination takes no request of this signal from us") from error
             raise RefusedDataError(message, "the destination does not take this request") from error
 
     def close(self) -> None:

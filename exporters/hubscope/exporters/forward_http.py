@@ -10,8 +10,8 @@ from typing import Final
 from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # ships no types
 
-from hubscope.errors import PermanentError
-from hubscope.exporters.base import RefusedDataError, retryable
+from hubscope.exporters.answers import shown
+from hubscope.exporters.base import RefusedDataError, RefusedSignalError, retryable
 from hubscope.exporters.deadline import deadline
 from hubscope.exporters.retry_after import of_http
 from hubscope.exporters.tls import Tls, ssl_context
@@ -67,11 +67,11 @@ class HttpTransport:
             self._connection.close()  # it has more to say than anybody would read
         if 200 <= response.status < 300:
             return answer
-        message = f"{self._address}{path}: {response.status} {response.reason}{_reason(response, answer)}"
+        message = f"{self._address}{path}: {response.status} {shown(response.reason + _reason(response, answer))}"
         if response.status in _RETRYABLE:
             raise retryable(message, of_http(response.headers.get("Retry-After")))
         if response.status in _WHOLE or 300 <= response.status < 400:
-            raise PermanentError(message, "the destination does not take this signal from us")
+            raise RefusedSignalError(message, "the destination takes no request of this signal from us")
         raise RefusedDataError(message, "the destination does not take this request")
 
     def close(self) -> None:
@@ -93,7 +93,7 @@ COMPRESSION: Final[dict[str, Callable[[bytes], bytes]]] = {
 
 
 def _text(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    return shown(str(error)) or type(error).__name__
 
 
 def _reason(response: http.client.HTTPResponse, answer: bytes) -> str:
@@ -104,4 +104,4 @@ def _reason(response: http.client.HTTPResponse, answer: bytes) -> str:
         message = str(Status.FromString(answer).message)
     except DecodeError:
         return ""
-    return f": {message[:200]}" if message else ""
+    return f": {message}" if message else ""

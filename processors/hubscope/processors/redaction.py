@@ -11,7 +11,7 @@ import fnmatch
 import re
 from base64 import b32encode
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
@@ -23,6 +23,7 @@ from google.protobuf.message import Message
 
 from hubscope.processors.arriving import Kind, Leaf, Suspects
 from hubscope.processors.options import DROP, HASH, RedactionOptions
+from hubscope.processors.owner_patterns import OwnerPattern, matches_whole
 from hubscope.processors.secret_patterns import CARD, KEY_TRIGGER, PATTERNS, SecretPattern, is_secret_key, loose, luhn
 from hubscope.processors.secret_values import LOOSE, is_path, is_replaced, secrets
 from hubscope.semconv import HUB_REDACTED
@@ -51,9 +52,10 @@ class Redaction:
         self._counts: Counter[str] = Counter()
         self._replacements = 0
         more = tuple(SecretPattern("custom", expression) for expression in options.patterns)
-        patterns = (*PATTERNS, *((CARD,) if options.cards else ()), *more)
-        self._patterns = [(p, re.compile(p.expression, re.ASCII)) for p in patterns]
-        self._allowed = [re.compile(expression) for expression in options.allowed]
+        shipped = (*PATTERNS, *((CARD,) if options.cards else ()))
+        patterns = (*shipped, *more)
+        self._patterns = [(p, re.compile(p.expression, re.ASCII)) for p in shipped]
+        self._owner = [OwnerPattern(expression) for expression in options.patterns]
         self._keys = [re.compile(fnmatch.translate(glob.lower())) for glob in options.keys]
         self._allowed_keys = [re.compile(fnmatch.translate(glob.lower())) for glob in options.allowed_keys]
         self._loose = "|".join([*(loose(p) for p in patterns), LOOSE])
@@ -241,20 +243,25 @@ class Redaction:
                 return found[0][:start] + self._hidden(secret) + found[0][end:]
 
             text = expression.sub(replace, text)
+        for owner in self._owner:
+            text = self._hide(text, (("custom", start, end) for start, end in owner.places(text)), kinds)
+        return self._hide(text, secrets(text), kinds), tuple(kinds)
+
+    def _hide(self, text: str, places: Iterable[tuple[str, int, int]], kinds: list[str]) -> str:
         pieces, done = [], 0
-        for kind, start, end in secrets(text):
+        for kind, start, end in places:
             if self._is_meant(None, text[start:end]):
                 kinds.append(kind)
                 pieces += [text[done:start], self._hidden(text[start:end])]
                 done = end
-        return "".join([*pieces, text[done:]]), tuple(kinds)
+        return "".join([*pieces, text[done:]])
 
     def _is_meant(self, pattern: SecretPattern | None, secret: str) -> bool:
         if not secret or is_replaced(secret):
             return False
         if pattern is not None and pattern.plausible is not None and not pattern.plausible(secret):
             return False
-        return not any(allowed.fullmatch(secret) for allowed in self._allowed)
+        return not any(matches_whole(secret, expression) for expression in self.options.allowed)
 
     def _hidden(self, secret: str) -> str:
         if self.options.action != HASH:

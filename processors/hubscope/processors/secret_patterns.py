@@ -13,6 +13,7 @@ What stands behind a name (`password=`) is found in `secret_values.py`.
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -64,6 +65,11 @@ PATTERNS: Final[tuple[SecretPattern, ...]] = (
         r"|dckr_[po]at_[A-Za-z0-9_-]{20,}|gl(?:sa|c)_[A-Za-z0-9+/=_]{20,}|ATATT3[A-Za-z0-9_=-]{20,}"
         r"|shp(?:at|ca|pa|ss)_[A-Fa-f0-9]{32,}|GOCSPX-[A-Za-z0-9_-]{20,})",
     ),
+    SecretPattern(
+        "docker_auth",
+        r"\"auth\\*\"\s{0,9}:\s{0,9}\\*\"([A-Za-z0-9+/]{8,}={0,2})",
+        lambda text: _is_basic(text),
+    ),
     SecretPattern("telegram_token", r"(?<![0-9])([0-9]{8,10}:AA[A-Za-z0-9_-]{32,})", loose="[0-9]:AA[A-Za-z0-9_-]{32}"),
     SecretPattern("discord_webhook", r"discord(?:app)?\.com/api/webhooks/[0-9]{10,25}/([A-Za-z0-9_-]{40,})"),
 )
@@ -72,13 +78,17 @@ CARD: Final = SecretPattern("card", r"\b([0-9](?:[ -]?[0-9]){12,18})\b", lambda 
 
 # The whole value of these attributes is a secret, whatever its form. A key is cut at `.`, `_`, `-` and in camelCase
 # first: `http.request.header.x-api-key` ends in api, key; `gen_ai.usage.input_tokens` ends in tokens, which is none.
-_KEYS: Final = "api|access|secret|private|signing|encryption|shared|account|auth|ssh|master"
+_KEYS: Final = (
+    "api|access|secret|private|signing|encryption|shared|account|auth|ssh|master|session|license|subscription"
+)
 _SECRET_ENDINGS: Final = re.compile(
     r"(?:[a-z0-9]*(?:passw(?:or)?d|passwd|passphrase|passcode|secret)"  # run together: dbpassword, clientsecret
     r"|(?:^| )(?:[a-z0-9]*pwd|secrets|authorization|cookies?|credentials?|token|jwt|otp|(?<!gpio )pin"
     rf"|[a-z0-9]*(?:{_KEYS}) ?key|(?:access|refresh|auth|oauth|api|id|session|security|bearer|csrf|xsrf|bot)token"
     r"|(?:secret|password) (?:key|string|value|hash)|connection ?string"
-    r"|(?:db|database|user|smtp|mail|ssh|ftp|root|admin|proxy|redis|pg|mysql) ?pass)|^pass)$"
+    r"|basic ?auth|[a-z0-9]*(?<!by)(?<!com)(?<!tres)(?<!sur)(?<!over)(?<!under)(?<!band)(?<!render )(?<!boarding )"
+    r"(?<!first )(?<!second )(?<!low )(?<!high )(?<!band )(?<!by )(?<!test )(?<!tests )(?<!single )(?<!multi )pass)"
+    r"|^auth)$"
 )
 _BEARER_KEY: Final = re.compile(r"(?i)(?:[\w.-]*[._-])?bearer")  # not the end of `Authorization: Bearer ****`
 _PARTS: Final = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z0-9]+(?![a-z])")
@@ -97,8 +107,17 @@ def is_secret_key(key: str) -> bool:
 # What every key of `is_secret_key` holds: RE2 looks for it in nested values, which are raw protobuf in the columns.
 KEY_TRIGGER: Final = (
     rf"(?i)pass|pwd|secret|authorization|cookie|credential|token|jwt|bearer|connection[^a-z0-9]{{0,3}}string"
+    rf"|(?:^|[^a-z])auth(?:[^a-z]|$)|basic[^a-z0-9]{{0,3}}auth"
     rf"|(?:pin|otp)(?:[^a-z]|$)|(?:{_KEYS})[^a-z0-9]{{0,3}}key"
 )
+
+
+def _is_basic(text: str) -> bool:
+    """Whether base64 holds `user:password`."""
+    try:
+        return b":" in b64decode(text, validate=True)
+    except ValueError:
+        return False
 
 
 def luhn(text: str) -> bool:

@@ -25,31 +25,45 @@ class Secret(NamedTuple):
 # Names after which whatever stands is a secret, wherever they stand in a longer one (`DB_PASSWORD`, `clientsecret`).
 WORDS: Final = (
     "passw(?:or)?d|passphrase|passcode|passwd|pwd|secret"
-    "|api[ _.-]?key|(?:access|account|auth|encryption|private|signing|shared_access|master|ssh)[_.-]?key"
+    "|api[ _.-]?key|(?:access|account|auth|encryption|private|signing|shared_access|master|ssh|session|license"
+    "|subscription)[_.-]?key"
 )
 # Names that must begin where a word begins, with the least length of a secret (`token=3` and `sid=7` are none).
-_TOKENS: Final = "(?:access|auth|refresh|id|session|security|api|bearer|csrf|xsrf)?[_.-]?token|sig|signature|jwt|sid"
-_SHORT: Final = "(?:db|database|user|smtp|mail|ssh|ftp|root|admin|proxy|redis|pg|mysql)?[_.-]?pass|pin|otp"
-_SUFFIX: Final = r"(?:[_-]?(?:value|string|hash|[0-9]{1,2}))?"
+_TOKENS: Final = (
+    "(?:access|auth|refresh|id|session|security|api|bearer|csrf|csrfmiddleware|xsrf)?[_.-]?token|sig|signature|jwt|sid"
+)
+_ONLY_EQUALS: Final = "(?:php)?sessid|j?sessionid|credentials"  # `credentials: 'include'` is JavaScript
+_SHORT: Final = "(?:db|database|user|smtp|mail|ssh|ftp|root|admin|proxy|redis|pg|mysql)?[_.-]?pass|pin|otp|psk"
+_SUFFIX: Final = (
+    r"(?:[_-]?(?:value|string|hash|key(?:[_-]?base)?|confirm(?:ation)?|[0-9]{1,2})"
+    r"|s(?=(?:\\*[\"'`])?\s{0,9}[:=]\s{0,9}\[))?"  # `{"passwords": ["…"]}`; `passwords: 3` is a number of them
+)
 _HEAD: Final = re.compile(
     r"(?P<command_password>\bsshpass\s{1,8}-p[ ]?|\bmysql(?:dump|admin)?(?=\s)[^\n]{0,100}?\s-p(?=[^\s-])"
+    r"|\bredis-cli(?=\s)[^\n]{0,100}?\s-a[ ]?(?=[^\s-])|\bldap[a-z]{3,9}(?=\s)[^\n]{0,100}?\s-w[ ]?(?=[^\s-])"
+    r"|\b(?:docker|podman|nerdctl|helm)\s{1,4}(?:registry\s{1,4})?login(?=\s)[^\n]{0,100}?\s-p[ ]?(?=[^\s-])"
+    r"|\bmachine\s[^\n]{1,200}?\spassword\s{1,9}(?=\S)"
     r"|\bcurl\s[^\n]{0,200}?(?:(?<=\s)-u[ ]?|--(?:proxy-)?user[ =])[\"']?[^\s:\"']{0,100}:)"
     rf"|(?P<authorization>\bauthorization)|(?P<cookie>\b(?:set-)?cookie)|(?P<assignment>(?:{WORDS}){_SUFFIX})"
-    rf"|(?<![A-Za-z0-9])(?:(?P<token_assignment>{_TOKENS})|(?P<short_assignment>{_SHORT}))(?![A-Za-z0-9])"
+    rf"|(?<![A-Za-z0-9])(?:(?P<token_assignment>{_TOKENS})|(?P<only_equals>{_ONLY_EQUALS})|(?P<short_assignment>{_SHORT}))(?![A-Za-z0-9])"
     r"|\b(?P<bearer>bearer|basic)[ \t]+(?=[A-Za-z0-9._~+/=-]{8})"
-    r"|(?P<url_password>://)|(?P<sql_password>\bidentified\s{1,8}by\s{1,8}(?:password\s{1,8})?)",
+    r"|(?P<url_password>://)|(?P<sql_password>\bpragma\s{1,8}(?:hex)?(?:re)?key\s{0,8}=\s{0,8}"
+    r"|\bidentified\s{1,8}(?:with\s{1,8}[\w'\"`]{1,60}\s{1,8})?(?:by|as)\s{1,8}(?:password\s{1,8})?)",
     re.IGNORECASE | re.ASCII,
 )
 # What RE2 looks for: all that the expression above can lead to, and more.
 LOOSE: Final = (
-    rf"(?i:authorization|cookie|{WORDS}|(?:token|sig|signature|jwt|sid|pass|pin|otp)\s*[\\\"'`%&=:>,!\]-]"
-    r"|-(?:token|pass|pin|otp|jwt)\s|(?:bearer|basic)[ \t]+[A-Za-z0-9._~+/=-]{8}|://[^\s@]+@|identified\s+by\s"
+    rf"(?i:authorization|cookie|{WORDS}|(?:token|sig|signature|jwt|sid|sessid|sessionid|credentials|pass|pin|otp|psk)\s*[\\\"'`%&=:>,!\]-]"
+    r"|-(?:token|pass|pin|otp|jwt)\s|(?:bearer|basic)[ \t]+[A-Za-z0-9._~+/=-]{8}|://[^\s@]+@|identified\s+(?:by|with)\s"
+    r"|pragma\s+(?:hex)?(?:re)?key|redis-cli\s|ldap[a-z]+\s|(?:docker|podman|nerdctl|helm)\s+(?:registry\s+)?login\s"
     r"|sshpass\s|mysql[a-z]*\s|curl\s)"
 )
 
 _CLOSE: Final = r"(?:\\*[\"'`]|%22|%27|&quot;|&#3[49];|\]){0,4}"
-_BLANK: Final = r"(?:\s|\\[nrt]){0,60}"
-_IS: Final = re.compile(rf"{_CLOSE}{_BLANK}(===?|!==?|=>|:=|->|=|:|%3d|%3a|%253d){_BLANK}", re.IGNORECASE | re.ASCII)
+_BLANK: Final = r"(?:[\s\u00a0]|\\[nrt]){0,60}"
+_IS: Final = re.compile(
+    rf"{_CLOSE}{_BLANK}(===?|!==?|=>|:=|->|=|::(?=[ \t])|:|：|＝|%3d|%3a|%253d){_BLANK}", re.IGNORECASE | re.ASCII
+)
 _PAIR: Final = re.compile(
     rf"{_CLOSE}\s{{0,9}},?\s{{0,9}}(?:\\*[\"'])?value(?:\\*[\"'])?\s{{0,9}}[:=]\s{{0,9}}", re.IGNORECASE | re.ASCII
 )
@@ -62,6 +76,29 @@ _NEXT_IN_LIST: Final = re.compile(rf"{_CLOSE}\s{{0,9}},\s{{0,9}}(?={_PREFIX}\\*[
 _EMPTY_OPTION: Final = re.compile(rf"=\\*[\"'`]\s{{0,9}},\s{{0,9}}(?={_PREFIX}\\*[\"'`])", re.ASCII)
 _QUOTE_FOLLOWS: Final = re.compile(
     rf"{_CLOSE}(?:{_BLANK}\(\s{{0,9}}|(?:\s|\\[nrt]){{1,60}})(?={_PREFIX}\\*[\"'`])", re.ASCII
+)
+# Statements: `password LIKE '…'`, `api_key IN ('…')`, `SET PASSWORD FOR 'bob'@'%' = '…'`, `(TYPE S3, SECRET '…')`.
+_COMPARED: Final = re.compile(
+    rf"{_CLOSE}\s{{1,9}}(?:not\s{{1,9}})?(?:(?:i|r)?like|regexp|in)\s{{0,9}}(?=\(?\s{{0,9}}{_PREFIX}\\*[\"'])",
+    re.IGNORECASE | re.ASCII,
+)
+_FOR: Final = re.compile(
+    rf"\s{{1,9}}for\s{{1,9}}[^\n=;]{{1,150}}=\s{{0,9}}(?={_PREFIX}\\*[\"'])", re.IGNORECASE | re.ASCII
+)
+_OPTION: Final = re.compile(r"[,(]\s{0,20}[\w.]*\Z", re.ASCII)
+_OPTION_VALUE: Final = re.compile(rf"\s{{1,9}}(?={_PREFIX}\\*[\"'])", re.ASCII)
+_DOLLARS: Final = re.compile(rf"{_CLOSE}(?:\s{{0,9}}[=:]\s{{0,9}}|\s{{1,9}})(\$(?:[A-Za-z_]\w{{0,60}})?\$)", re.ASCII)
+_USER_STATEMENT: Final = re.compile(r"\b(?:(?:create|alter)\s{1,8}(?:user|role)|grant)\s[^;]{1,200}\Z", re.IGNORECASE)
+_FORM_PART: Final = re.compile(r"name=\"[\w.-]*\Z", re.IGNORECASE | re.ASCII)
+_FORM_VALUE: Final = re.compile(r"[\w.-]{0,60}\"(?:\r?\n){2}", re.ASCII)
+_FORM_END: Final = re.compile(r"\r?\n--|\Z")
+_YAML_BLOCK: Final = re.compile(r"[|>][+-]?[0-9]?[ \t]{0,9}\r?\n([ \t]{1,40})(?=\S)", re.ASCII)
+# `{"value": "…", "name": "API_KEY"}`: the value stands before the name.
+_NAMED: Final = re.compile(r"(?:name|key)\\*[\"']\s{0,9}:\s{0,9}\\*[\"'][\w.-]*\Z", re.IGNORECASE | re.ASCII)
+_VALUE_BEFORE: Final = re.compile(
+    r"value\\*[\"']\s{0,9}:\s{0,9}(?P<open>\\*[\"'])(?P<value>[^\"']{1,300}?)(?P=open)\s{0,9},\s{0,9}\\*[\"']"
+    + _NAMED.pattern,
+    re.IGNORECASE | re.ASCII,
 )
 _ARGUMENT: Final = re.compile(r"\s{1,9}(?=[^\s-])", re.ASCII)
 _FIRST_OF_PAIR: Final = re.compile(r"[\[(]\s*[bB]?\\*[\"'][\w.-]*\Z|-[\w-]*\Z", re.ASCII)
@@ -141,8 +178,9 @@ def secrets(text: str) -> Iterator[Secret]:
     """The secrets behind names, from left to right; none overlap. Linear in the length of the text."""
     reading, at = _Reading(text), 0
     while (head := _HEAD.search(text, at)) is not None:
-        found, at = _behind(reading, head)
-        if found is not None and found.start < found.end:
+        before, (found, after) = at, _behind(reading, head)
+        at = after
+        if found is not None and before <= found.start < found.end:
             yield found
 
 
@@ -264,15 +302,18 @@ def _behind(reading: _Reading, head: re.Match[str]) -> tuple[Secret | None, int]
         start, end, quoted = reading.value(head.end())
         if kind == "command_password" and not quoted:
             end = reading.end(start, _NO_BLANK_STOP)
-        if kind == "sql_password" and not quoted:
-            return None, head.end()
+        is_key = kind == "sql_password" and not quoted
+        if is_key and _USER_STATEMENT.search(text[max(0, head.start() - 250) : head.start()]) is None:
+            return None, head.end()  # prose: identified by its name
         return _meant(kind, text, start, end), max(end, head.end())
     name = text[max(0, head.start() - 60) : head.end()]
     before = text[max(0, head.start() - 60) : head.start()]
     if kind == "token_assignment" and is_innocent_token((_KEY_BEFORE.search(name) or head)[0]):
         return None, head.end()
+    if (elsewhere := _not_behind(text, head, kind, before)) is not None:
+        return elsewhere, max(elsewhere.end, head.end())
     at, colon, tag = _value_begins(reading, head, before)
-    if at < 0:
+    if at < 0 or (kind == "only_equals" and (colon or is_path(text[at : at + 4]))):
         return None, head.end()
     if tag:
         end = min(
@@ -285,6 +326,22 @@ def _behind(reading: _Reading, head: re.Match[str]) -> tuple[Secret | None, int]
     if kind in ("authorization", "cookie"):
         return _in_header(reading, kind, at, colon)
     return _assigned(reading, head, kind, at, colon)
+
+
+def _not_behind(text: str, head: re.Match[str], kind: str, before: str) -> Secret | None:
+    """The secret of forms in which it does not simply follow its name."""
+    is_quoted = text[head.end() : head.end() + 1] in ("\\", '"', "'")
+    if is_quoted and _NAMED.search(before) is not None:
+        found = _VALUE_BEFORE.search(text, max(0, head.start() - 500), head.start())
+        return _meant("assignment", text, *found.span("value")) if found is not None else None
+    if kind != "assignment":
+        return None
+    if (found := _DOLLARS.match(text, head.end())) is not None:
+        end = text.find(found[1], found.end())
+        return Secret(kind, found.end(), end if end >= 0 else len(text))
+    if (found := _FORM_VALUE.match(text, head.end())) is not None and _FORM_PART.search(before):
+        return Secret(kind, found.end(), _FORM_END.search(text, found.end()).start())  # type: ignore[union-attr]  # \Z
+    return None
 
 
 def _value_begins(reading: _Reading, head: re.Match[str], before: str) -> tuple[int, bool, bool]:
@@ -307,6 +364,10 @@ def _value_begins(reading: _Reading, head: re.Match[str], before: str) -> tuple[
         and _FIRST_OF_PAIR.search(before)
     ):
         return found.end(), False, False
+    if (found := _COMPARED.match(text, at) or (_FOR.match(text, at) if word.startswith("pass") else None)) is not None:
+        return found.end(), False, False
+    if (found := _OPTION_VALUE.match(text, at)) is not None and _OPTION.search(before):
+        return found.end(), False, False
     if word.startswith(("pass", "pwd")) and (found := _QUOTE_FOLLOWS.match(text, at)) is not None:
         return found.end(), False, False
     if re.search(r"(?:^|[\s\"'])--?[\w-]*\Z", before) and (found := _ARGUMENT.match(text, at)) is not None:
@@ -316,10 +377,14 @@ def _value_begins(reading: _Reading, head: re.Match[str], before: str) -> tuple[
 
 def _assigned(reading: _Reading, head: re.Match[str], kind: str, at: int, colon: bool) -> tuple[Secret | None, int]:
     text, word = reading.text, head[0].lower()
-    least = {"token_assignment": 8, "short_assignment": 4}.get(kind, 1)
-    kind = "assignment" if kind == "short_assignment" else kind
+    least = {"token_assignment": 8, "only_equals": 8, "short_assignment": 4}.get(kind, 1)
+    kind = "assignment" if kind in ("short_assignment", "only_equals") else kind
     whole = False
     if colon:
+        if (block := _YAML_BLOCK.match(text, at)) is not None:
+            ends = re.compile(rf"\n(?!{block[1]}|[ \t]*\r?\n)").search(text, block.end())
+            end = ends.start() if ends is not None else len(text)
+            return Secret(kind, block.end(), end), end
         if (annotation := _TYPE.match(text, at)) is not None:
             if annotation["is"] is None:
                 return None, annotation.end()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -52,6 +55,23 @@ def test_health_says_ready(new_front: Callable[..., Front]) -> None:
     front = new_front()
     with urllib.request.urlopen(f"http://127.0.0.1:{front.telemetry_port}/healthz", timeout=20) as answer:
         assert answer.status == 200
+
+
+def test_what_the_collector_before_said_is_not_said_of_this_one(new_front: Callable[..., Front]) -> None:
+    """Until its own worker speaks, an error that stands in worker.json is told as the former one's."""
+    front = new_front()
+    said = Path(front.settings.state_dir) / "worker.json"
+    error = "s3://lake has not answered for more than 10 s"
+    said.write_text(json.dumps({"exporters": {"lake": {"last_error": error}}}))
+
+    def reason() -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{front.telemetry_port}/healthz", timeout=20) as answer:
+            return str(json.load(answer)["reason"])
+
+    assert reason() == error
+    os.utime(said, (1e9, 1e9))
+    assert reason().startswith("the worker is starting")
+    assert reason().endswith(f"the collector before this one could not write: {error}")
 
 
 def test_telemetry_answers_while_a_sender_is_slow(new_front: Callable[..., Front]) -> None:

@@ -23,6 +23,10 @@ def read_config(path: str, environment: Mapping[str, str], problems: list[str]) 
         raise ConfigError(f"{path}: {error.strerror}", "--config names the configuration file") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start})", "save it as UTF-8") from error
+    if (
+        not content.strip()
+    ):  # an editor or a copy empties a file before it writes it: a reload then took all tokens away
+        raise ConfigError(f"{path}: is empty", "write {} (or a comment) where nothing is to be set, or mend the file")
     raw = _parse(path, content)
     if raw is None:
         return {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import time
 from collections.abc import Callable
@@ -64,6 +65,10 @@ class Memory:
             f"(limits.memory is {limit_bytes >> 20} MiB)",
             retry_after_s=RETRY_AFTER_S,
         )
+
+    def counted_bytes(self) -> int:
+        """What the bound goes by: shared pages once, heard within OWN_FOR_S."""
+        return self._own_bytes(math.inf)
 
     def _own_bytes(self, bound_bytes: float) -> int:
         """What the processes take with shared pages counted once.
