@@ -158,6 +158,30 @@ def closed_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.fixture
+def black_hole() -> Iterator[int]:
+    """A port that accepts connections and never answers."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(0.1)
+    kept: list[socket.socket] = []
+    ended = threading.Event()
+
+    def accept() -> None:
+        while not ended.is_set():
+            try:
+                kept.append(listener.accept()[0])
+            except TimeoutError:
+                continue
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    yield int(listener.getsockname()[1])
+    ended.set()
+    thread.join(5)
+    for connection in (*kept, listener):
+        connection.close()
+
+
 class Finished:
     """A process that has ended."""
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-from collections.abc import Iterator
-
 import pytest
 
 APP = """
@@ -23,30 +19,6 @@ if {flush}:
     took = time.monotonic() - began
 print(json.dumps({{"flushed": flushed, "took": took, "left_at": time.time()}}))
 """
-
-
-@pytest.fixture
-def black_hole() -> Iterator[int]:
-    """A port that accepts connections and never answers."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.settimeout(0.1)
-    kept: list[socket.socket] = []
-    ended = threading.Event()
-
-    def accept() -> None:
-        while not ended.is_set():
-            try:
-                kept.append(listener.accept()[0])
-            except TimeoutError:
-                continue
-
-    thread = threading.Thread(target=accept, daemon=True)
-    thread.start()
-    yield int(listener.getsockname()[1])
-    ended.set()
-    thread.join(5)
-    for connection in (*kept, listener):
-        connection.close()
 
 
 def _seconds_to_leave(result: dict[str, float], ended_at: float) -> float:

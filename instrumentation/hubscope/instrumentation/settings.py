@@ -20,8 +20,8 @@ SDK_PROCESSORS: Final = "HUBSCOPE_SDK_PROCESSORS"
 EXIT_TIMEOUT_MS: Final = "HUBSCOPE_EXIT_TIMEOUT_MS"
 
 DEFAULT_IMPORT_THRESHOLD_MS: Final = 5.0
-# All three signals together; the process may take 3 s to leave at most, the rest is the interpreter's own.
-DEFAULT_EXIT_TIMEOUT_MS: Final = 2000.0
+# All three signals together; the process is to leave within 1.5 s, the rest is the interpreter's own.
+DEFAULT_EXIT_TIMEOUT_MS: Final = 1200.0
 
 
 class Variable(NamedTuple):
@@ -47,7 +47,7 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         STARTUP_TYPE, "", "`cold` or `warm`, where the caller knows; otherwise judged from page faults and disk reads."
     ),
     Variable(SDK_PROCESSORS, "false", "`true` derives KPIs and quota violations in the application itself."),
-    Variable(EXIT_TIMEOUT_MS, "2000", "How long leaving may wait for the collector, all signals together."),
+    Variable(EXIT_TIMEOUT_MS, "1200", "How long leaving may wait for the collector, all signals together."),
 )
 
 # Standard variables that the SDK reads as numbers. Of one that is none it logs a traceback, or sets nothing up at all.

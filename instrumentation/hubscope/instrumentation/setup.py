@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubscope import semconv
 from hubscope.instrumentation import settings, signals
+from hubscope.instrumentation.exporter_choice import chosen_in
 from hubscope.instrumentation.startup import tracker
 from hubscope.instrumentation.terminate import send_before_sigterm  # before the SDK: its hooks at a fork come first
 
@@ -88,7 +89,8 @@ def _stock(kwargs: dict[str, Any]) -> bool:
         kwargs["resource_attributes"] = attributes
     try:
         stock: Any = _Stock
-        stock().configure(**kwargs)
+        with chosen_in(os.environ):
+            stock().configure(**kwargs)
     except Exception as error:  # noqa: BLE001 - a wrong setting must not end the application
         _log.error("hubscope: measuring is off, because OpenTelemetry could not be set up: %s", error)
         _log.debug("the set-up failed", exc_info=True)
@@ -108,9 +110,15 @@ def _join_existing(provider: Any) -> None:
         return
     from opentelemetry.sdk import _configuration as stock
 
-    exporters, _, _ = stock._import_exporters(stock._get_exporter_names("traces"), [], [])
-    for exporter in exporters.values():
-        provider.add_span_processor(BatchSpanProcessor(exporter()))
+    with chosen_in(os.environ):
+        exporters, _, _ = stock._import_exporters(stock._get_exporter_names("traces"), [], [])
+        for exporter in exporters.values():
+            provider.add_span_processor(BatchSpanProcessor(exporter()))
+        _set_up_the_others(stock, provider)
+
+
+def _set_up_the_others(stock: Any, provider: Any) -> None:
+    """Metrics and logs, where the application did not set up its own."""
     from opentelemetry import metrics
 
     if type(metrics.get_meter_provider()).__name__.startswith(("_Proxy", "NoOp")):
