@@ -54,9 +54,12 @@ class BoundedExit:
         self.track(provider)
 
     def track(self, provider: Any) -> None:
-        """Count the refused exports of the provider's exporters; once more after exporters were added."""
+        """Count the refused exports of the provider's exporters; once more after exporters were added.
+
+        Ours count by themselves, and tell what became of it.
+        """
         for exporter in exporters_of(provider):
-            if id(exporter) not in self._tracked:
+            if id(exporter) not in self._tracked and courier_of(exporter) is None:
                 self._tracked.add(id(exporter))
                 exporter.export = self._counting(exporter.export)
 
@@ -96,10 +99,14 @@ class BoundedExit:
     def _bounded_flush(self, provider: Any, flush: Callable[..., Any], timeout_millis: float | None) -> bool:
         timeout_s = self.timeout_s if timeout_millis is None else timeout_millis / 1000
         self.track(provider)
-        failed_before = self.failed_exports
+        failed_before = self._failures(provider)
         answers: list[Any] = []
         done = _together([lambda: answers.append(flush(int(timeout_s * 1000)))], timeout_s)
-        return done and bool(answers) and answers[0] is not False and self.failed_exports == failed_before
+        return done and bool(answers) and answers[0] is not False and self._failures(provider) == failed_before
+
+    def _failures(self, provider: Any) -> int:
+        couriers = [courier for exporter in exporters_of(provider) if (courier := courier_of(exporter)) is not None]
+        return self.failed_exports + sum(courier.unaccepted for courier in couriers)
 
 
 def _together(calls: list[Callable[[], Any]], timeout_s: float) -> bool:
@@ -166,11 +173,17 @@ def exporters_of(provider: Any) -> Iterator[Any]:
             yield exporter
 
 
+def courier_of(exporter: Any) -> Courier | None:
+    """What sends for one of our exporters; None for another's."""
+    courier = getattr(exporter, "courier", None)
+    return courier if isinstance(courier, Courier) else None
+
+
 def stop_retrying(provider: Any) -> None:
     """From now on one attempt an export: a wait between two attempts ends at once."""
     for exporter in exporters_of(provider):
-        courier = getattr(exporter, "courier", None)
-        if isinstance(courier, Courier):
+        courier = courier_of(exporter)
+        if courier is not None:
             courier.stop_pausing()
             continue
         for holder in (exporter, getattr(exporter, "_client", None)):

@@ -84,6 +84,8 @@ class HttpSender:
         url = self._url
         host, port = url.hostname or "", url.port or _PORTS[url.scheme]
         proxy = proxy_of(url, os.environ)
+        if url.scheme == "https":
+            self._tls()  # a file that cannot be used is known before anybody is bothered
         target = (url.path or "/") + (f"?{url.query}" if url.query else "")
         extra: dict[str, str] = {}
         if proxy is None:
@@ -220,4 +222,5 @@ COMPRESSION: Final[dict[str, Callable[[bytes], bytes]]] = {
 
 
 def _text(error: Exception) -> str:
-    return text(str(error).encode()) or type(error).__name__
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text(said.encode()) or type(error).__name__
