@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,9 +20,12 @@ from typing import Any
 
 from hubscope.exporters.delivery.courier import Courier
 from hubscope.exporters.delivery.leaving import leaving
+from hubscope.exporters.delivery.span_batches import SpanBatches
 
 _log = logging.getLogger("hubscope")
 
+# What a request on its way may still take when the process ends at once: 0.1 s (`leaving` keeps a third for writing).
+HARD_EXIT_S = 0.15
 # Names under which SDK 1.40 to 1.45 keep what is needed here. A missing one is passed over; the tests with real
 # processes fail if that makes leaving slow.
 _RETRY_EVENTS = ("_shutdown_in_progress", "_shutdown_event", "_shutdown_is_occuring")
@@ -36,6 +40,8 @@ class BoundedExit:
         self._providers: list[Any] = []
         self._shutdowns: list[Callable[[], Any]] = []
         self._tracked: set[int] = set()
+        self._is_closed = False
+        self._pid = os.getpid()
         atexit.register(self.close)
 
     def add(self, provider: Any) -> None:
@@ -78,6 +84,7 @@ class BoundedExit:
 
     def close(self) -> None:
         """Shut everything down; returns after `timeout_s` at the latest."""
+        self._is_closed = True
         leaving.begin(self.timeout_s)
         # One line of ours at the end instead of two or three for each signal from the stock exporters.
         logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
@@ -91,6 +98,27 @@ class BoundedExit:
             )
         elif self.failed_exports > failed_before:
             _log.warning("hubscope: the collector refused the last telemetry, or is not there; it is lost")
+
+    def keep(self) -> None:
+        """Write what waits into the spool and send nothing more: for a process that ends at once. Our exporters' only.
+
+        In a forked child only where spans wait: one that measured nothing writes nothing.
+        """
+        if self._is_closed or (os.getpid() != self._pid and not self._has_spans()):
+            return
+        leaving.begin(HARD_EXIT_S)
+        for provider in self._providers:
+            for exporter in exporters_of(provider):
+                if (courier := courier_of(exporter)) is not None:
+                    courier.stop_sending()
+        for provider in self._providers:
+            for processor in (*processors_of(provider), *readers_of(provider)):
+                if courier_of(exporter_of(processor)) is not None:
+                    _quietly(processor.force_flush)
+
+    def _has_spans(self) -> bool:
+        processors = [processor for provider in self._providers for processor in processors_of(provider)]
+        return any(isinstance(each, SpanBatches) and each.has_spans() for each in processors)
 
     def _bounded_shutdown(self, provider: Any, shutdown: Callable[[], Any]) -> None:
         stop_retrying(provider)
@@ -159,18 +187,25 @@ def processors_of(provider: Any) -> Iterator[Any]:
 
 def exporters_of(provider: Any) -> Iterator[Any]:
     """The exporters behind an SDK provider's processors or metric readers."""
-    for processor in processors_of(provider):
-        batch = getattr(processor, "_batch_processor", processor)
-        exporter = getattr(batch, "_exporter", None) or getattr(processor, "span_exporter", None)
+    for holder in (*processors_of(provider), *readers_of(provider)):
+        exporter = exporter_of(holder)
         if exporter is not None:
             yield exporter
+
+
+def exporter_of(holder: Any) -> Any:
+    """The exporter behind a processor or a metric reader; None for one without."""
+    batch = getattr(holder, "_batch_processor", holder)
+    exporter = getattr(batch, "_exporter", None) or getattr(holder, "span_exporter", None)
+    return exporter or getattr(holder, "exporter", None)  # the last is our own processor's
+
+
+def readers_of(provider: Any) -> tuple[Any, ...]:
+    """The metric readers of an SDK provider."""
     known: Any = getattr(provider, "_metric_readers", None)
     if known is None:  # SDK 1.40 to 1.42 at least
         known = getattr(getattr(provider, "_sdk_config", None), "metric_readers", ())
-    for reader in tuple(known):
-        exporter = getattr(reader, "_exporter", None)
-        if exporter is not None:
-            yield exporter
+    return tuple(known)
 
 
 def courier_of(exporter: Any) -> Courier | None:

@@ -118,10 +118,14 @@ class Courier:
         """From now on one attempt a request."""
         self._hurry.set()
 
-    def close(self) -> None:
-        """Send what waits, as long as a process that leaves may; then close the connection, unless it is in use."""
+    def stop_sending(self) -> None:
+        """From now on everything goes into the spool at once."""
         self._closing.set()
         self._hurry.set()
+
+    def close(self) -> None:
+        """Send what waits, as long as a process that leaves may; then close the connection, unless it is in use."""
+        self.stop_sending()
         if self._drain is not None:
             self._drain.finish()
             self._drain.join(Wait(exit_timeout_s(), self._leaving))
