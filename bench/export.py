@@ -150,20 +150,21 @@ def exits(count: int, with_stock: bool) -> None:
     rows = []
     for state in ("nothing listens", "what listens never answers"):
         for how in ("stock", "hubscope") if with_stock else ("hubscope",):
-            with socket.socket() as listener, tempfile.TemporaryDirectory() as folder:
-                listener.bind(("127.0.0.1", 0))
-                if state != "nothing listens":
-                    listener.listen(64)
-                environ = {
-                    **_base(),
-                    "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{listener.getsockname()[1]}",
-                    "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-                    "OTEL_BSP_MAX_QUEUE_SIZE": str(count * 2),
-                    "HUBSCOPE_SPOOL_DIR": folder,
-                }
-                command = [sys.executable, "-c", _LEAVING, how, str(count)]
-                done = subprocess.run(command, env=environ, check=True, capture_output=True, text=True, timeout=300)
-                took_s = time.time() - float(done.stdout)
+            with tempfile.TemporaryDirectory() as folder:
+                with socket.socket() as listener:
+                    listener.bind(("127.0.0.1", 0))
+                    if state != "nothing listens":
+                        listener.listen(64)
+                    environ = {
+                        **_base(),
+                        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{listener.getsockname()[1]}",
+                        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+                        "OTEL_BSP_MAX_QUEUE_SIZE": str(count * 2),
+                        "HUBSCOPE_SPOOL_DIR": folder,
+                    }
+                    command = [sys.executable, "-c", _LEAVING, how, str(count)]
+                    done = subprocess.run(command, env=environ, check=True, capture_output=True, text=True, timeout=300)
+                    took_s = time.time() - float(done.stdout)
                 kept = sum(int(path.name.split("-")[3]) for path in Path(folder).rglob("traces-*/*.otlp"))
                 rows.append((state, how, f"{took_s:.2f}", f"{min(kept, count):,}", _after_next_start(folder, environ)))
     head = ("collector", "", "from the last span to the end, s", "of them kept", "arrived after the next start")
