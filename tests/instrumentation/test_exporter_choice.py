@@ -93,3 +93,21 @@ def test_ours_alone_leaves_in_time(run_app, exporting_to, black_hole, protocol):
     assert finished.code == 0, finished.err
     assert time.time() - float(finished.out.splitlines()[-1]) < 3
     assert "hubscope: " in finished.err
+
+
+def test_the_exporters_count_what_became_of_everything(run_app, exporting_to, sink):
+    """With OpenTelemetry's switch the counts are metrics under its names, told apart by `error.type`."""
+    text = (
+        "from hubscope import instrumentation as hub\n"
+        "for _ in range(7):\n"
+        "    with hub.task('recall'): pass\n"
+        "hub.flush()\n"
+        "from hubscope.exporters.delivery import courier\n"
+        "next(c for c in courier._couriers if c.signal == 'traces').counts.lost = 3\n"
+    )
+    finished = run_app(text, exporting_to(sink.endpoint, OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED="true"))
+    assert (finished.code, finished.err) == (0, "")
+    points = [p for m in sink.metrics["otel.sdk.exporter.span.exported"] for p in m.sum.data_points]
+    last = {next((a.value.string_value for a in p.attributes if a.key == "error.type"), ""): p.as_int for p in points}
+    assert last[""] >= 7
+    assert last["lost"] == 3

@@ -157,8 +157,8 @@ def _complete() -> None:
     from opentelemetry import metrics, trace
     from opentelemetry._logs import get_logger_provider
 
-    from hubscope.exporters.otlp import bounded_exit, exporters_of
-    from hubscope.instrumentation import cache_watch, children
+    from hubscope.exporters.otlp import bounded_exit, courier_of, exporters_of
+    from hubscope.instrumentation import cache_watch, children, export_metrics
     from hubscope.instrumentation.join import watch_for_second
     from hubscope.instrumentation.span_watch import FirstRequest
     from hubscope.instrumentation.workers import Workers, start_afresh_in_children
@@ -181,6 +181,7 @@ def _complete() -> None:
     handles = signals.handles()
     if handles is None:
         return
+    export_metrics.observe(handles.meter, lambda: filter(None, map(courier_of, exporters())))
     started = tracker.begin(handles, children.take_parent(os.environ))
     resource = getattr(_resource_of(providers[0]), "attributes", {})
     instance = str(resource.get(semconv.SERVICE_INSTANCE_ID, ""))
