@@ -19,6 +19,7 @@ from pathlib import Path
 BENCHMARKS: tuple[tuple[str, str], ...] = (
     ("overhead", "what measuring costs an application, beside the stock SDK"),
     ("encoding", "what writing telemetry as OTLP costs, beside the stock encoder"),
+    ("export", "what sending spans costs an application, and leaving without a collector, beside the stock exporters"),
     ("ingest", "how fast spans become durable and queryable, beside a peer"),
     ("report", "how long a report takes on 1 and 10 million spans"),
     ("small_appends", "what a day of small appends leaves, and how fast the lake opens then"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -15,6 +16,15 @@ from hypothesis import settings
 # time, so that what it says is about the change; at a desk they are new ones.
 settings.register_profile("hubscope", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("hubscope")
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Telemetry that a test's processes could not send waits in a folder of its own, not in the user's."""
+    folder = tmp_path_factory.getbasetemp() / f"state-{next(_numbers)}"  # made when something is written there
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
 
 
 @pytest.fixture(scope="session")

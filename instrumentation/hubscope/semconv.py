@@ -259,6 +259,14 @@ HUB_CACHE_ONE_IN = _attribute(
 )
 HUB_CACHE_HITS = _attribute("hub.cache.hits", "string", "Access log: `1` (hit) or `0` (miss) a look-up.")
 CPU_MODE = _attribute("cpu.mode", "string", "`user` or `system`.")
+OTEL_COMPONENT_TYPE = _attribute(
+    "otel.component.type",
+    "string",
+    "Of an exporter's own counts: `otlp_http_span_exporter`, `otlp_grpc_log_exporter`, …",
+)
+SERVER_ADDRESS = _attribute(
+    "server.address", "string", "Of an exporter's own counts: host and port it sends to.", stability="stable"
+)
 CPYTHON_GC_GENERATION = _attribute("cpython.gc.generation", "int", "The garbage collector's generation, 0 to 2.")
 
 # --- KPIs and quotas ----------------------------------------------------------------------------------------
@@ -414,6 +422,37 @@ SPAN_CACHE_LOAD = _span(
 )
 
 # --- metrics ------------------------------------------------------------------------------------------------
+_EXPORTED = (
+    "that are done with, with OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED; `error.type` is absent for those that arrived, "
+    "else `refused`, `rejected` (of an accepted request), `dropped` (from a full spool) or `lost`."
+)
+METRIC_EXPORTED_SPANS = _metric(
+    "otel.sdk.exporter.span.exported",
+    "counter",
+    "{span}",
+    f"Spans {_EXPORTED}",
+    OTEL_COMPONENT_TYPE,
+    SERVER_ADDRESS,
+    ERROR_TYPE,
+)
+METRIC_EXPORTED_POINTS = _metric(
+    "otel.sdk.exporter.metric_data_point.exported",
+    "counter",
+    "{data_point}",
+    f"Data points {_EXPORTED}",
+    OTEL_COMPONENT_TYPE,
+    SERVER_ADDRESS,
+    ERROR_TYPE,
+)
+METRIC_EXPORTED_LOGS = _metric(
+    "otel.sdk.exporter.log.exported",
+    "counter",
+    "{log_record}",
+    f"Log records {_EXPORTED}",
+    OTEL_COMPONENT_TYPE,
+    SERVER_ADDRESS,
+    ERROR_TYPE,
+)
 METRIC_DB_DURATION = _metric(
     "db.client.operation.duration",
     "histogram",

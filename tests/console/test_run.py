@@ -119,7 +119,7 @@ def test_addresses_that_the_running_collector_has_not_are_said(lake_dir: Path, a
     quiet, agreeing, told, _ = done.stdout.split("===")
     for said in (quiet, agreeing, told):
         assert said.startswith("0\n")
-        assert f"recording into {lake_dir} by the collector on {addresses[1]}" in said
+        assert f"recording into {lake_dir} by the collector on {addresses[3]}" in said
     assert "not used" not in quiet + agreeing
     assert f"not used: --grpc {other[0]} (it has {addresses[1]}), --http {other[1]} (it has {addresses[3]})" in told
 
@@ -158,7 +158,7 @@ def test_runs_in_a_row_each_have_their_lake(tmp_path: Path, addresses: list[str]
         program = [sys.executable, "-c", PROGRAM]
         done = run("--lake", str(tmp_path / f"l{number}"), "--service", f"s{number}", *addresses, "--", *program)
         assert done.returncode == 7, done.stderr
-        assert f"by the collector on {addresses[1]} " in done.stderr  # its port was named, so it was waited for
+        assert f"by the collector on {addresses[3]} " in done.stderr  # its port was named, so it was waited for
         assert "lost" not in done.stderr
     assert [services_in(tmp_path / f"l{number}") for number in range(6)] == [{f"s{number}"} for number in range(6)]
 
@@ -209,7 +209,7 @@ def test_a_lasting_collector_serves_only_who_named_no_other_lake(
     unnamed = run("--service", "unnamed", *addresses, "--", *program, XDG_DATA_HOME=str(tmp_path / "data"))
     assert (named.returncode, unnamed.returncode) == (7, 7)
     assert f"not on {addresses[1]}: the collector of {lasting} has it" in named.stderr
-    assert f"recording into {lasting} by the collector on {addresses[1]} (no --lake was named)" in unnamed.stderr
+    assert f"recording into {lasting} by the collector on {addresses[3]} (no --lake was named)" in unnamed.stderr
     assert services_in(mine) == {"named"}
     assert until(lambda: (lasting / TRACES).exists() and services_in(lasting) == {"unnamed"})
     assert not (tmp_path / "data" / "hubscope" / "lake" / TRACES).exists()

@@ -15,9 +15,10 @@ NAMES = {"semconv", "errors", "environment"}  # of hubscope, in instrumentation/
 # In exporters/: what those who write the lake and those who read it share.
 LAKE = {"file_lock", "lake_log", "lake_paths", "lake_readers", "lake_rollup", "lake_schema", "lake_values"}
 MAY_IMPORT: dict[str, set[str]] = {
-    "instrumentation": NAMES | {"instrumentation", "exporters.otlp", "processors.rules_file", "processors.sdk"},
+    "instrumentation": NAMES
+    | {"instrumentation", "exporters.delivery", "exporters.otlp", "processors.rules_file", "processors.sdk"},
     "processors": NAMES | {"processors", "lake_rollup", "lake_schema", "lake_values"},
-    "exporters": NAMES | LAKE | {"exporters", "processors.batch", "processors.secret_text"},
+    "exporters": NAMES | LAKE | {"exporters", "processors.batch", "processors.secret_text", "instrumentation.settings"},
     "collector": NAMES | LAKE | {"collector", "processors", "exporters"},
     "analytics": NAMES
     | LAKE

@@ -151,11 +151,73 @@ def sink() -> Iterator[Sink]:
 
 
 @pytest.fixture
+def scripted_sink() -> Iterator[Callable[..., Any]]:
+    """`scripted_sink(hang, delay_s)`: an OTLP/HTTP server that never answers, or late; `requests` has all."""
+    closing: list[Callable[[], Any]] = []
+
+    def start(hang: bool, delay_s: float) -> Any:
+        over = threading.Event()
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                made.requests.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+                if over.wait(60 if hang else delay_s):
+                    return
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:
+                return
+
+        class Server(ThreadingHTTPServer):
+            requests: list[tuple[str, bytes]]
+            endpoint: str
+
+        made = Server(("127.0.0.1", 0), Handler)
+        made.daemon_threads, made.requests = True, []
+        made.endpoint = f"http://127.0.0.1:{made.server_address[1]}"
+        threading.Thread(target=made.serve_forever, args=(0.05,), daemon=True).start()
+        closing.extend([over.set, made.shutdown, made.server_close])
+        return made
+
+    yield start
+    for close in closing:
+        close()
+
+
+@pytest.fixture
 def closed_port() -> int:
     """A port of this machine on which nobody listens."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def black_hole() -> Iterator[int]:
+    """A port that accepts connections and never answers."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(0.1)
+    kept: list[socket.socket] = []
+    ended = threading.Event()
+
+    def accept() -> None:
+        while not ended.is_set():
+            try:
+                kept.append(listener.accept()[0])
+            except TimeoutError:
+                continue
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    yield int(listener.getsockname()[1])
+    ended.set()
+    thread.join(5)
+    for connection in (*kept, listener):
+        connection.close()
 
 
 class Finished:

@@ -128,7 +128,7 @@ def _switched_off(environ: Mapping[str, str]) -> Iterator[Check]:
     for signal in _SIGNALS:
         name = f"OTEL_{signal}_EXPORTER"
         value = environ.get(name, "")
-        if value and "otlp" not in value:
+        if value and "otlp" not in value and "hubscope" not in value:
             yield Check(name, WARN, f"{name}={value} sends no {signal.lower()} to a collector", f"unset {name}")
     distro = environ.get("OTEL_PYTHON_DISTRO")
     if distro and distro != "hubscope":

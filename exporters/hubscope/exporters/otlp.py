@@ -1,24 +1,31 @@
-"""The stock OTLP exporters, made to let go: leaving never hangs because a collector is down.
+"""Leaving never hangs because a collector is down: ours, and the stock OTLP exporters made to let go.
 
 Measured on SDK 1.45: with nothing listening, a process left after 24 to 28 s (each of three signals retries with
 back-off in its own exit handler, one after the other), and `force_flush(1000)` took 26 s and said True. Here the
 three providers shut down side by side within one deadline, nothing is retried any more once leaving has begun, and
 what has not been accepted by then is given up with one line on the log. `force_flush` keeps its time limit and says
 False when anything was refused. This works on providers rather than exporter classes, so it also holds for those that
-OTEL_CONFIG_FILE or the application itself set up.
+OTEL_CONFIG_FILE or the application itself set up. Our own exporters (`delivery`) know by themselves when to stop.
 """
 
 from __future__ import annotations
 
 import atexit
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from hubscope.exporters.delivery.courier import Courier
+from hubscope.exporters.delivery.leaving import leaving
+from hubscope.exporters.delivery.span_batches import SpanBatches
+
 _log = logging.getLogger("hubscope")
 
+# What a request on its way may still take when the process ends at once: 0.1 s (`leaving` keeps a third for writing).
+HARD_EXIT_S = 0.15
 # Names under which SDK 1.40 to 1.45 keep what is needed here. A missing one is passed over; the tests with real
 # processes fail if that makes leaving slow.
 _RETRY_EVENTS = ("_shutdown_in_progress", "_shutdown_event", "_shutdown_is_occuring")
@@ -33,6 +40,8 @@ class BoundedExit:
         self._providers: list[Any] = []
         self._shutdowns: list[Callable[[], Any]] = []
         self._tracked: set[int] = set()
+        self._is_closed = False
+        self._pid = os.getpid()
         atexit.register(self.close)
 
     def add(self, provider: Any) -> None:
@@ -51,9 +60,12 @@ class BoundedExit:
         self.track(provider)
 
     def track(self, provider: Any) -> None:
-        """Count the refused exports of the provider's exporters; once more after exporters were added."""
+        """Count the refused exports of the provider's exporters; once more after exporters were added.
+
+        Ours count by themselves, and tell what became of it.
+        """
         for exporter in exporters_of(provider):
-            if id(exporter) not in self._tracked:
+            if id(exporter) not in self._tracked and courier_of(exporter) is None:
                 self._tracked.add(id(exporter))
                 exporter.export = self._counting(exporter.export)
 
@@ -72,6 +84,8 @@ class BoundedExit:
 
     def close(self) -> None:
         """Shut everything down; returns after `timeout_s` at the latest."""
+        self._is_closed = True
+        leaving.begin(self.timeout_s)
         # One line of ours at the end instead of two or three for each signal from the stock exporters.
         logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
         for provider in self._providers:
@@ -85,6 +99,27 @@ class BoundedExit:
         elif self.failed_exports > failed_before:
             _log.warning("hubscope: the collector refused the last telemetry, or is not there; it is lost")
 
+    def keep(self) -> None:
+        """Write what waits into the spool and send nothing more: for a process that ends at once. Our exporters' only.
+
+        In a forked child only where spans wait: one that measured nothing writes nothing.
+        """
+        if self._is_closed or (os.getpid() != self._pid and not self._has_spans()):
+            return
+        leaving.begin(HARD_EXIT_S)
+        for provider in self._providers:
+            for exporter in exporters_of(provider):
+                if (courier := courier_of(exporter)) is not None:
+                    courier.stop_sending()
+        for provider in self._providers:
+            for processor in (*processors_of(provider), *readers_of(provider)):
+                if courier_of(exporter_of(processor)) is not None:
+                    _quietly(processor.force_flush)
+
+    def _has_spans(self) -> bool:
+        processors = [processor for provider in self._providers for processor in processors_of(provider)]
+        return any(isinstance(each, SpanBatches) and each.has_spans() for each in processors)
+
     def _bounded_shutdown(self, provider: Any, shutdown: Callable[[], Any]) -> None:
         stop_retrying(provider)
         _together([shutdown], self.timeout_s)
@@ -92,10 +127,14 @@ class BoundedExit:
     def _bounded_flush(self, provider: Any, flush: Callable[..., Any], timeout_millis: float | None) -> bool:
         timeout_s = self.timeout_s if timeout_millis is None else timeout_millis / 1000
         self.track(provider)
-        failed_before = self.failed_exports
+        failed_before = self._failures(provider)
         answers: list[Any] = []
         done = _together([lambda: answers.append(flush(int(timeout_s * 1000)))], timeout_s)
-        return done and bool(answers) and answers[0] is not False and self.failed_exports == failed_before
+        return done and bool(answers) and answers[0] is not False and self._failures(provider) == failed_before
+
+    def _failures(self, provider: Any) -> int:
+        couriers = [courier for exporter in exporters_of(provider) if (courier := courier_of(exporter)) is not None]
+        return self.failed_exports + sum(courier.unaccepted for courier in couriers)
 
 
 def _together(calls: list[Callable[[], Any]], timeout_s: float) -> bool:
@@ -148,23 +187,40 @@ def processors_of(provider: Any) -> Iterator[Any]:
 
 def exporters_of(provider: Any) -> Iterator[Any]:
     """The exporters behind an SDK provider's processors or metric readers."""
-    for processor in processors_of(provider):
-        batch = getattr(processor, "_batch_processor", processor)
-        exporter = getattr(batch, "_exporter", None) or getattr(processor, "span_exporter", None)
+    for holder in (*processors_of(provider), *readers_of(provider)):
+        exporter = exporter_of(holder)
         if exporter is not None:
             yield exporter
+
+
+def exporter_of(holder: Any) -> Any:
+    """The exporter behind a processor or a metric reader; None for one without."""
+    batch = getattr(holder, "_batch_processor", holder)
+    exporter = getattr(batch, "_exporter", None) or getattr(holder, "span_exporter", None)
+    return exporter or getattr(holder, "exporter", None)  # the last is our own processor's
+
+
+def readers_of(provider: Any) -> tuple[Any, ...]:
+    """The metric readers of an SDK provider."""
     known: Any = getattr(provider, "_metric_readers", None)
     if known is None:  # SDK 1.40 to 1.42 at least
         known = getattr(getattr(provider, "_sdk_config", None), "metric_readers", ())
-    for reader in tuple(known):
-        exporter = getattr(reader, "_exporter", None)
-        if exporter is not None:
-            yield exporter
+    return tuple(known)
+
+
+def courier_of(exporter: Any) -> Courier | None:
+    """What sends for one of our exporters; None for another's."""
+    courier = getattr(exporter, "courier", None)
+    return courier if isinstance(courier, Courier) else None
 
 
 def stop_retrying(provider: Any) -> None:
     """From now on one attempt an export: a wait between two attempts ends at once."""
     for exporter in exporters_of(provider):
+        courier = courier_of(exporter)
+        if courier is not None:
+            courier.stop_pausing()
+            continue
         for holder in (exporter, getattr(exporter, "_client", None)):
             for name in _RETRY_EVENTS:
                 event = getattr(holder, name, None)

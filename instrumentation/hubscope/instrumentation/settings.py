@@ -18,10 +18,14 @@ SERVICE_FALLBACK: Final = "HUBSCOPE_SERVICE_FALLBACK"
 STARTUP_TYPE: Final = "HUBSCOPE_STARTUP_TYPE"
 SDK_PROCESSORS: Final = "HUBSCOPE_SDK_PROCESSORS"
 EXIT_TIMEOUT_MS: Final = "HUBSCOPE_EXIT_TIMEOUT_MS"
+SPOOL_DIR: Final = "HUBSCOPE_SPOOL_DIR"
+SPOOL_MAX_BYTES: Final = "HUBSCOPE_SPOOL_MAX_BYTES"
 
 DEFAULT_IMPORT_THRESHOLD_MS: Final = 5.0
-# All three signals together; the process may take 3 s to leave at most, the rest is the interpreter's own.
-DEFAULT_EXIT_TIMEOUT_MS: Final = 2000.0
+# All three signals together; the process is to leave within 1.5 s, the rest is the interpreter's own.
+DEFAULT_EXIT_TIMEOUT_MS: Final = 1200.0
+# 64 MiB: 400,000 spans of five attributes, or a day of an application that makes five a second.
+DEFAULT_SPOOL_MAX_BYTES: Final = float(64 << 20)
 
 
 class Variable(NamedTuple):
@@ -47,7 +51,17 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         STARTUP_TYPE, "", "`cold` or `warm`, where the caller knows; otherwise judged from page faults and disk reads."
     ),
     Variable(SDK_PROCESSORS, "false", "`true` derives KPIs and quota violations in the application itself."),
-    Variable(EXIT_TIMEOUT_MS, "2000", "How long leaving may wait for the collector, all signals together."),
+    Variable(EXIT_TIMEOUT_MS, "1200", "How long leaving may wait for the collector, all signals together."),
+    Variable(
+        SPOOL_DIR,
+        "hubscope/spool in the user state folder",
+        "Where telemetry waits that no collector took. It goes out with the next start, or when the collector is back.",
+    ),
+    Variable(
+        SPOOL_MAX_BYTES,
+        "67108864",
+        "How large that folder may grow; beyond it the oldest goes, and is counted. 0 keeps nothing.",
+    ),
 )
 
 # Standard variables that the SDK reads as numbers. Of one that is none it logs a traceback, or sets nothing up at all.

@@ -19,6 +19,7 @@ from hubscope.exporters.encoding.wire import field, heads, varint
 # all its attributes as JSON each time (that is a third of the stock encoder's time). The object is kept too, so that no
 # other can take its id. An application has one resource and some scopes; with 256 of 2 kB each this is 0.5 MB.
 MAX_KEPT: Final = 256
+MAX_SEEN: Final = 1024  # pairs of them that one `Groups` knows by identity
 
 _ONE: Final = b"\x0a"
 ITEM: Final = b"\x12"
@@ -67,6 +68,8 @@ class Groups:
         known = self._seen.get((id(resource), id(scope)))
         if known is not None:
             return known[0]
+        if len(self._seen) >= MAX_SEEN:  # an application that asks for a tracer each time has a new scope each time
+            self._seen.clear()
         scopes = self._resources.setdefault(_ends(_resources, resource, _resource), {})
         items = scopes.setdefault(_ends(_scopes, scope, _scope), [])
         self._seen[id(resource), id(scope)] = (items, resource, scope)
@@ -74,17 +77,43 @@ class Groups:
 
     def payload(self) -> bytes:
         """The whole request. A scope without items (all of them were left out) is not in it."""
-        request: list[bytes] = []
-        for resource, scopes in self._resources.items():
-            parts: list[bytes] = []
-            for scope, items in scopes.items():
-                if items:
-                    content = b"".join((scope.before, *items, scope.after))
-                    parts += (ITEM, varint(len(content)), content)
-            if parts:
-                content = b"".join((resource.before, *parts, resource.after))
-                request += (_ONE, varint(len(content)), content)
-        return b"".join(request)
+        return _request((resource, list(scopes.items())) for resource, scopes in self._resources.items())
+
+    def take(self, at_most: int) -> tuple[bytes, int]:
+        """A request of up to that many of what was appended, and how many; they leave.
+
+        Other threads may append meanwhile: nothing is waited for and nothing of theirs is lost.
+        """
+        taken = 0
+        resources: list[tuple[_Ends, list[tuple[_Ends, list[bytes]]]]] = []
+        for resource, scopes in list(self._resources.items()):
+            of_resource: list[tuple[_Ends, list[bytes]]] = []
+            for scope, items in list(scopes.items()):
+                if items and taken < at_most:
+                    some = items[: at_most - taken]
+                    del items[: len(some)]
+                    taken += len(some)
+                    of_resource.append((scope, some))
+            resources.append((resource, of_resource))
+        return _request(resources), taken
+
+    def waiting(self) -> int:
+        """How many entries were appended and not taken."""
+        return sum([len(items) for scopes in list(self._resources.values()) for items in list(scopes.values())])
+
+
+def _request(resources: Iterable[tuple[_Ends, list[tuple[_Ends, list[bytes]]]]]) -> bytes:
+    request: list[bytes] = []
+    for resource, scopes in resources:
+        parts: list[bytes] = []
+        for scope, items in scopes:
+            if items:
+                content = b"".join((scope.before, *items, scope.after))
+                parts += (ITEM, varint(len(content)), content)
+        if parts:
+            content = b"".join((resource.before, *parts, resource.after))
+            request += (_ONE, varint(len(content)), content)
+    return b"".join(request)
 
 
 def _ends(cache: dict[int, tuple[Any, _Ends]], owner: Any, make: Callable[[Any], _Ends]) -> _Ends:

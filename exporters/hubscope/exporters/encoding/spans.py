@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
-from hubscope.exporters.encoding import stock
+from hubscope.exporters.encoding import losses, stock
 from hubscope.exporters.encoding.attributes import FIELD_3, FIELD_4, FIELD_9, plain
-from hubscope.exporters.encoding.groups import Encoded, encode_each
+from hubscope.exporters.encoding.groups import ITEM, ITEM_HEADS, Encoded, Groups, encode_each
 from hubscope.exporters.encoding.span_fields import Values, reader_of, readers
 from hubscope.exporters.encoding.values import utf8
 from hubscope.exporters.encoding.wire import FIXED32, FIXED64, LENGTH, VARINT, field, fixed32, fixed64, tag, varint
@@ -64,6 +64,26 @@ _times: Final = Struct("<QcQ").pack  # start, tag of the end, end
 def encode_spans(spans: Iterable[ReadableSpan]) -> Encoded:
     """The request of these spans. One that cannot be written is left out, counted in `losses` and named once."""
     return encode_each(spans, _written, stock.spans, "span", _name_of)
+
+
+def append_span(span: ReadableSpan, groups: Groups, whole: list[bytes]) -> list[bytes] | None:
+    """Write one span into `groups`, in one piece, and say where; for who takes them from there later (`Groups.take`).
+
+    One that only the stock encoder can write becomes a request of its own in `whole`; None then, and where it is left
+    out, counted and named as `encode_spans` does.
+    """
+    try:
+        content, resource, scope = _written(span)
+        size = len(content)
+        items = groups.items_of(resource, scope)
+        items.append((ITEM_HEADS[size] if size < 1024 else ITEM + varint(size)) + content)
+        return items
+    except Exception as error:  # noqa: BLE001 - whatever an odd one raises, the application goes on
+        try:
+            whole.append(stock.spans([span]))
+        except Exception:  # noqa: BLE001 - nobody can write it
+            losses.left_out("span", _name_of(span), error)
+        return None
 
 
 def _name_of(span: Any) -> str:
