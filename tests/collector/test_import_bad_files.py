@@ -57,6 +57,7 @@ def imported(tmp_path: Path, content: bytes, name: str = "x.json") -> Result:
         ("{}".encode("utf-16"), ": byte 0: the text is UTF-16, and JSON is UTF-8", "→ convert it: iconv"),
         (PACKED[:15], "its gzip data were cut off: the file ends at byte 15", "→ decompressing it"),
         (zstandard.compress(LINES)[:40], "its zstd data hold nothing, or were cut off: the file ends at byte 40", "→"),
+        (bytes(range(256)) * 50, ": byte 0: this is neither JSON nor an OTLP request", "→ hubscope import reads"),
         ((9).to_bytes(4, "big") + b"\x0a\x07abc", ":message 1: was cut off after 5 of 9 B", AGAIN),
     ],
 )

@@ -54,6 +54,7 @@ def test_a_clean_environment_is_fine() -> None:
         ({"HUBSCOPE_RULES": "/no/such/file"}, "HUBSCOPE_RULES", FAIL, "/no/such/file"),
         ({"OTEL_EXPORTER_OTLP_PROTOCOL": "smoke", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x:1"},
          "OTEL_EXPORTER_OTLP_PROTOCOL", FAIL, "smoke"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "htp://x"}, "OTEL_EXPORTER_OTLP_ENDPOINT", FAIL, "scheme htp"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://[::1"}, "OTEL_EXPORTER_OTLP_ENDPOINT", FAIL, "no URL"),
     ],
 )  # fmt: skip

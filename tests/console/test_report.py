@@ -65,6 +65,7 @@ def test_open_shows_the_html(hubscope: Hubscope, lake: Path, tmp_path: Path, mon
         (["--since", "2026-03-02", "--until", "2026-03-01"], "is not after --since"),
         (["--format", "pdf"], "'pdf' is not one of"),
         (["--database", "/no/such.db"], "does not exist"),
+        (["--database", __file__], "is no SQLite database"),
     ],
 )
 def test_wrong_usage_is_2(arguments: list[str], words: str, hubscope: Hubscope, lake: Path) -> None:

@@ -276,7 +276,16 @@ def test_a_program_that_sends_nothing_has_no_report(lake_dir: Path, addresses: l
     done = run("--lake", str(lake_dir), *addresses, "--", "/bin/true")
     assert done.returncode == 0, done.stderr
     assert "nothing of this run was stored" in done.stderr
+    assert "or it left by os._exit" in done.stderr
     assert "hubscope report" not in done.stderr
+
+
+def test_a_program_that_a_signal_ended_before_it_sent_is_told_so(lake_dir: Path, addresses: list[str]) -> None:
+    """What is lost, and the remedy; not that there was nothing to send."""
+    program = "import os, sqlite3; sqlite3.connect(':memory:').execute('SELECT 1'); os.kill(os.getpid(), 9)"
+    done = run("--lake", str(lake_dir), *addresses, "--", sys.executable, "-c", program)
+    assert "SIGKILL ended the program before it could send" in done.stderr
+    assert "hub.flush()" in done.stderr
 
 
 def test_a_lake_of_a_newer_version_starts_nothing(lake_dir: Path, addresses: list[str], hubscope: Hubscope) -> None:

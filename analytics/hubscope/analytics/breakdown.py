@@ -16,6 +16,7 @@ from hubscope.analytics.model import Breakdown, ImportTime, PhaseTime, StartupTi
 from hubscope.analytics.scope import Row, Scope
 
 SHOWN: Final = 8  # a list; what comes after the eighth seldom holds a tenth of the time
+PART_SHARE: Final = 0.05  # of a start: what no phase holds and takes less has no line in the start-up's table
 
 
 def of(scope: Scope) -> Breakdown:
@@ -92,7 +93,15 @@ def _startup(scope: Scope) -> StartupTime | None:
     for row in scope.rows("startup_phases"):
         if row["run"] in runs:
             by_phase[row["phase"]].append(row["sum_s"])
-    phases = [(name, statistics.median(values)) for name, values in by_phase.items()]
+    marked = frozenset(by_phase)
+    for row in scope.rows("startup_parts"):  # what stands beside the phases, where it is worth a line
+        if row["run"] in runs and row["direct"] and not row["shape"] and not row["phases"]:
+            by_phase[row["name"]].append(row["sum_s"])
+    phases = [
+        (name, seconds)
+        for name, values in by_phase.items()
+        if (seconds := statistics.median(values)) >= PART_SHARE * took_s or name in marked
+    ]
     imports = _imports(scope, {row["trace_id"] for row in starts})
     kept = imports[: SHOWN if len(imports) > SHOWN + 1 else SHOWN + 1]
     rest = imports[len(kept) :]

@@ -20,6 +20,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from hubscope import lake_readers
+from hubscope.analytics.damage import naming_damage
 from hubscope.errors import ConfigError, LakeError
 from hubscope.lake_log import REMEDY, check_log
 from hubscope.lake_paths import DataFile, files_of, layout_of, names
@@ -73,11 +74,12 @@ HELD_ROWS: Final = 200_000
 
 def hold_small_tables(connection: duckdb.DuckDBPyConnection, most_rows: int = HELD_ROWS) -> None:
     """Puts each table of at most `most_rows` rows into DuckDB's memory, under the same name; larger ones stay files."""
-    for name in SCHEMAS:
-        (count,) = connection.execute(f"SELECT count(*) FROM {name}").fetchone() or (0,)
-        if count <= most_rows:
-            connection.execute(f"CREATE TEMP TABLE held_{name} AS SELECT * FROM {name}")
-            connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM held_{name}")
+    with naming_damage(connection):
+        for name in SCHEMAS:
+            (count,) = connection.execute(f"SELECT count(*) FROM {name}").fetchone() or (0,)
+            if count <= most_rows:
+                connection.execute(f"CREATE TEMP TABLE held_{name} AS SELECT * FROM {name}")
+                connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM held_{name}")
 
 
 def connect(
@@ -128,7 +130,8 @@ def _connect(
     for name, found in places.items():
         try:
             layouts = {file.layout for file in files.get(name, ())}
-            _create_view(connection, name, list(found), layouts.pop() if len(layouts) == 1 else "")
+            with naming_damage(connection):
+                _create_view(connection, name, list(found), layouts.pop() if len(layouts) == 1 else "")
         except duckdb.Error as error:
             raise LakeError(
                 f"table {name} of the lake at {location} cannot be read: {_first_line(error)}",
@@ -212,7 +215,7 @@ def _place_of(url: str) -> str:
 
 
 def _mount(connection: duckdb.DuckDBPyConnection, location: str, sizes: Mapping[str, int]) -> None:
-    """Let DuckDB read what is on object stores, and note in `hubscope_folders` all the folders that the views read."""
+    """Let DuckDB read what is on object stores, and note all the folders that the views read."""
     remote = {place: size for place, size in sizes.items() if place.startswith("lake://")}
     if remote:
         from hubscope.analytics.object_store import ObjectStore
@@ -222,6 +225,7 @@ def _mount(connection: duckdb.DuckDBPyConnection, location: str, sizes: Mapping[
     here = {location.rstrip("/\\")} if "://" not in location else set()
     literal = ", ".join("'" + f"{folder}/".replace("'", "''") + "'" for folder in sorted(folders | here))
     connection.execute(f"SET VARIABLE hubscope_folders = CAST([{literal}] AS VARCHAR[])")
+    connection.execute("SET VARIABLE hubscope_lake = '" + location.replace("'", "''") + "'")
 
 
 def _create_view(connection: duckdb.DuckDBPyConnection, name: str, places: Sequence[str], layout: str) -> None:

@@ -13,6 +13,8 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
+from hubscope.analytics.damage import naming_damage
+
 RUN_FIELDS: Final = ["instance", "version"]  # of `run_of`, see connect.MACROS
 
 
@@ -24,9 +26,13 @@ def run_text(instance: str, version: str) -> str:
 def fetch(
     connection: duckdb.DuckDBPyConnection, sql: str, values: Mapping[str, Any] | None = None
 ) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-    """The columns' names and all rows of one reading statement. Raises duckdb.Error as DuckDB does."""
-    relation = connection.sql(sql, params=dict(values)) if values else connection.sql(sql)
-    table = relation.to_arrow_table()
+    """The columns' names and all rows of one reading statement.
+
+    Raises duckdb.Error as DuckDB does, and LakeError where a damaged file of the lake is the cause.
+    """
+    with naming_damage(connection):
+        relation = connection.sql(sql, params=dict(values)) if values else connection.sql(sql)
+        table = relation.to_arrow_table()
     columns = [
         [_plain(value, field.type) for value in column.to_pylist()]
         for field, column in zip(table.schema, table.columns, strict=True)

@@ -15,9 +15,9 @@ from typing import Final
 
 from hubscope.analytics import breakdown, comparisons, kpis, ledger, shown, trends
 from hubscope.analytics.connect import DEFAULT_MEMORY_LIMIT, connect, hold_small_tables
-from hubscope.analytics.detectors import DETECTORS, regression
+from hubscope.analytics.detectors import DETECTORS, regression, slow_imports, slow_phase
 from hubscope.analytics.engine import ANY, Engine
-from hubscope.analytics.findings import Outcome, counted
+from hubscope.analytics.findings import Outcome, counted, duration
 from hubscope.analytics.model import (
     SCHEMA_VERSION,
     SEVERITIES,
@@ -385,6 +385,7 @@ def _not_judged(
 ) -> tuple[NotJudged, ...]:
     found = [NotJudged(f"KPI {kpi.name}", kpi.reason) for kpi in values if kpi.status == "unknown" and kpi.target]
     found += [n for scope in newest for outcome in outcomes[scope.service, scope.name] for n in outcome.not_judged]
+    found += _unexplained_starts(outcomes, newest, values)
     found += unpredicted
     for name, scopes in versions.items():
         if not any(run.spans for scope in scopes for run in scope.runs):
@@ -406,6 +407,30 @@ def _not_judged(
     if path is None:
         found.append(NotJudged("the ledger", "a lake at a URL has no ledger; predictions are not kept"))
     return _once(found)
+
+
+OF_STARTS: Final = (slow_phase.NAME, slow_imports.NAME)
+STARTS: Final = frozenset(name for name, _ in slow_phase.TARGETS_S.values())
+
+
+def _unexplained_starts(
+    outcomes: dict[tuple[str, str], list[Outcome]], newest: Sequence[Scope], values: Sequence[Kpi]
+) -> list[NotJudged]:
+    """A start that misses its target and has no finding: what took longest of it, none of it long enough alone."""
+    found = []
+    for scope in newest:
+        missed = [k.name for k in values if k.service == scope.service and k.status == "fail" and k.name in STARTS]
+        findings = [b for outcome in outcomes[scope.service, scope.name] for b in outcome.findings]
+        startup = breakdown.of(scope).startup if missed else None
+        if startup is None or any(b.detector in OF_STARTS or b.operation == "hub.startup" for b in findings):
+            continue
+        parts = [(p.phase, p.duration) for p in startup.phases]
+        parts += [(f"import of {i.module}", i.cumulative) for i in startup.imports]
+        dearest = sorted(parts, key=lambda part: -part[1])[:3]
+        named = ", ".join(f"{name} {duration(seconds)}" for name, seconds in dearest) or "nothing in it is measured"
+        why = f"no single part of the start is long enough to be its cause; longest: {named}"
+        found += [NotJudged(f"why {name} is missed", why) for name in missed]
+    return found
 
 
 def _once(found: Sequence[NotJudged]) -> tuple[NotJudged, ...]:

@@ -155,6 +155,10 @@ def _endpoint(name: str, value: str, protocol: str, is_base: bool) -> Iterator[C
         return
     if protocol not in _USUAL_PORT:
         return  # `environment_values` says that it is none
+    if "://" in value and url.scheme not in ("http", "https"):
+        remedy = f"{name}=http://{value.partition('://')[2]}"
+        yield Check(name, FAIL, f"{value!r} has the scheme {url.scheme}, and only http and https are known", remedy)
+        return
     if "://" not in value and protocol != "grpc":
         yield Check(name, FAIL, f"{value!r} has no scheme, which {protocol} needs", f"{name}=http://{value}")
     other = next((p for p, usual in _USUAL_PORT.items() if usual == port and usual != _USUAL_PORT[protocol]), None)

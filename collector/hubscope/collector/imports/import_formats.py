@@ -49,6 +49,9 @@ _IN_LINE: Final = re.compile(r": line 1 column (\d+) \(char \d+\)$")  # as the J
 _SNIFFED_BYTES: Final = 64 << 10
 _SHOWN_BYTES: Final = 8
 
+# How a message begins: with the tag of the one field of an OTLP request, as JSON, or compressed.
+_MESSAGE_STARTS: Final = (b"\x0a", b"{", b"\x28", b"\x1f", b"")
+
 READ: Final = (
     "hubscope import reads OTLP JSON (lines, or one document), the stock Collector's length-prefixed files, OTLP "
     "protobuf and Jaeger JSON, plain or compressed with gzip or zstd"
@@ -136,7 +139,10 @@ def _decompressed(file: _Counted) -> _Decompressed:
 
 
 def _is_length(start: bytes) -> bool:
-    return len(start) >= 4 and 0 < int.from_bytes(start[:4], "big") <= MAX_MESSAGE_BYTES
+    """Whether a length stands there that a request may have, and after it, as far as it is there, how each begins."""
+    # The bytes 0, 1, 2, 3 would be a length of 65 kB, and a binary file of any kind "was cut off".
+    is_size = len(start) >= 4 and 0 < int.from_bytes(start[:4], "big") <= MAX_MESSAGE_BYTES
+    return is_size and start[4:5] in _MESSAGE_STARTS
 
 
 def _json(stream: io.BufferedReader) -> Iterator[Found]:

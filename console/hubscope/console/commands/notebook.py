@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from hubscope.console import output, terminal
-from hubscope.console.options import example, lake_option
+from hubscope.console.options import example, is_url, lake_option
 from hubscope.errors import ConfigError, LakeError
 
 FILE_NAME = "hubscope.ipynb"
@@ -50,6 +50,8 @@ def command(folder: Path, lake: str, force: bool, open_: bool) -> None:
         raise LakeError(f"{folder} cannot be made: {error.strerror or error}", "name another folder") from error
     output.write_file(path, text)
     click.echo(str(path))
+    if not is_url(lake) and not Path(lake).is_dir():
+        terminal.say(f"there is no lake at {lake} yet: `hubscope run --lake {lake} -- CMD` fills it")
     if open_ and sys.stdout.isatty():
         _open(path)
 

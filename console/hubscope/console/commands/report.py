@@ -11,10 +11,12 @@ import click
 
 from hubscope.console import output, terminal
 from hubscope.console.options import check_window, example, lake_option, window_options
+from hubscope.errors import ConfigError
 
 if TYPE_CHECKING:
     from hubscope.analytics.model import Report
 
+_SQLITE = b"SQLite format 3\0"  # how each such file begins: https://www.sqlite.org/fileformat.html
 FORMATS = ("text", "html", "json", "markdown")
 
 
@@ -57,12 +59,31 @@ def command(
     check_window(since, until)
     if open_ and format_ not in (None, "html"):
         raise click.UsageError(f"--open shows the HTML report in a browser; it does not go with --format {format_}.")
+    for database in databases:
+        _check_sqlite(database)
     form = format_ or ("html" if open_ else "text")
     from hubscope.analytics import report
 
     with terminal.working("reading the lake and judging"):
         found = report(lake, service=service, since=since, until=until, databases=databases)
     deliver(found, form, path, open_)
+    if not found.runs and since is until is None and service is None:
+        terminal.say(f"the lake {lake} holds no spans and no metrics yet: `hubscope run -- CMD` fills it")
+
+
+def _check_sqlite(path: Path) -> None:
+    """Raises ConfigError for a file that SQLite cannot open. An empty one is an empty database."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_SQLITE))
+    except OSError as error:
+        raise ConfigError(
+            f"--database {path} cannot be read: {error.strerror or error}", "name another file"
+        ) from error
+    if start not in (_SQLITE, b""):
+        raise ConfigError(
+            f"--database {path} is no SQLite database", "name the application's SQLite file, or leave --database out"
+        )
 
 
 def deliver(report: Report, form: str, path: str | None, open_: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -113,7 +114,7 @@ def command(
         before = local_collector.stored_segment(destination.state) if destination.state else 0
         code = child.run(cmd, environment)
         if destination.state is not None:
-            _settle(destination.state, lake, before)
+            _settle(destination.state, lake, before, code)
     return code
 
 
@@ -139,7 +140,21 @@ def _state_of_url(lake: str) -> Path:
     return Path(platformdirs.user_state_dir("hubscope", appauthor=False)) / digest
 
 
-def _settle(state: Path, lake: str, before: int) -> None:
+def _unsent(code: int) -> str:
+    """Why a program may have sent nothing, and the remedy, as two lines. `code`: how it ended, as a shell says it."""
+    try:
+        ended_by = signal.Signals(code - 128).name if code > 128 else ""
+    except ValueError:
+        ended_by = ""
+    if ended_by:
+        why = f": {ended_by} ended the program before it could send, and what it had measured since then is lost"
+    else:
+        why = ": nothing came from the program. Either nothing in it is measured, or it left by os._exit or os.exec*"
+        why += " before it could send, and what it had measured is lost"
+    return f"{why}\n  it sends every 5 s and when it ends by itself; call hub.flush() before it leaves in another way"
+
+
+def _settle(state: Path, lake: str, before: int, code: int) -> None:
     """Waits until what was sent can be queried, then says what to do next, or why there is nothing to look at."""
     with terminal.working("writing the rest"):
         done = local_collector.wait_until_queryable(state)
@@ -152,8 +167,8 @@ def _settle(state: Path, lake: str, before: int) -> None:
             f"to be written when it can be; `hubscope doctor --lake {lake}` says what waits"
         )
     elif not is_stored:
-        remedy = f"hubscope doctor --lake {lake}" if reason else "hubscope doctor says what can be instrumented here"
-        terminal.say(f"hubscope: nothing of this run was stored{because or ': the program sent nothing'}\n  {remedy}")
+        why = f"{because}\n  hubscope doctor --lake {lake}" if reason else _unsent(code)
+        terminal.say(f"hubscope: nothing of this run was stored{why}")
     if not is_stored:
         return
     from hubscope.console.options import LAKE_ENV, default_lake

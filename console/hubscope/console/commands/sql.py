@@ -140,7 +140,9 @@ def _number_or_text(value: str) -> int | float | str:
 
 
 def _only_service(connection: duckdb.DuckDBPyConnection) -> str:
-    found = connection.execute("SELECT DISTINCT ServiceName FROM otel_traces ORDER BY 1 LIMIT 20").fetchall()
+    from hubscope.analytics.fetch import fetch
+
+    _, found = fetch(connection, "SELECT DISTINCT ServiceName FROM otel_traces ORDER BY 1 LIMIT 20")
     services = [row[0] for row in found]
     if len(services) != 1:
         known = f"the lake has {', '.join(services)}" if services else "the lake holds no spans yet"
