@@ -254,12 +254,16 @@ def overhead(ms: float) -> Describe:
     return describe
 
 
-def cache(capacity: int, keys: int, lookups: int = 400, load_ms: float = 2) -> Describe:
+def cache(
+    capacity: int, keys: int, lookups: int = 400, load_ms: float = 2, ask: Callable[[int], int] | None = None
+) -> Describe:
+    """Look-ups of the keys in turn, or of what `ask` says, in a cache that drops what was used longest ago."""
+
     def describe(lake: Any, run: Any, chance: random.Random) -> None:
         held: list[int] = []
         names, hits, loads = [], [], []
         for i in range(lookups):
-            key = i % keys
+            key = ask(i) if ask else i % keys
             hit = key in held
             names.append(f"{key:016x}")
             hits.append("1" if hit else "0")
@@ -958,6 +962,22 @@ def test_one_slow_run_does_not_hide_what_a_larger_cache_saves(lake: Any) -> None
         cache(20, 20, 100, load_ms=load_ms)(lake, lake.run("2"), random.Random(1))
     (entry,) = checked(lake.write()).ledger.entries
     assert entry.covered is True
+
+
+@pytest.mark.parametrize(("later", "observed"), [(1000, 1), (20, 0)])
+def test_a_cache_of_which_half_the_misses_stay_has_a_prediction(later: int, observed: int, lake: Any) -> None:
+    """With 100 keys in 150 look-ups half the misses are first ones; what the others take is predicted, and comes true
+    where the cache grew. The same program again leaves the prediction open."""
+    for version, capacity in (("1", 20), ("2", later)):
+        for _ in range(3):
+            run, chance = lake.run(version), random.Random(7)
+            cache(capacity, 0, 150, load_ms=4, ask=lambda _, chance=chance: chance.randrange(100))(lake, run, chance)
+        made = checked(lake.write())
+    (first,) = [e for e in made.ledger.entries if e.made_on == "1"]
+    assert first.predicted_low < first.predicted < first.predicted_high
+    assert (made.ledger.observed, made.ledger.covered) == (observed, observed)
+    if observed:
+        assert first.predicted == pytest.approx(first.observed, rel=0.05)  # 99 % of the hits
 
 
 def test_a_saving_that_may_be_none_is_not_predicted(lake: Any) -> None:
