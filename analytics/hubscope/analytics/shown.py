@@ -77,7 +77,7 @@ def metric_of(finding: Bottleneck) -> tuple[str, Dimensions] | None:
     facts, operation = finding.facts, finding.operation
     match finding.detector:
         case "n_plus_one":
-            return "query.time_per_operation", loop_dimensions(finding)
+            return "query.loop_time_per_operation", loop_dimensions(finding)
         case "slow_query":
             return "query.duration", {"operation": operation, "query": facts["query"]}
         case "slow_imports":
@@ -96,7 +96,7 @@ def metric_of(finding: Bottleneck) -> tuple[str, Dimensions] | None:
 
 
 def loop_dimensions(finding: Bottleneck) -> dict[str, str]:
-    """The dimensions of query.time_per_operation that hold a loop of queries and what takes its place."""
+    """The dimensions of query.loop_time_per_operation that hold a loop of queries and what takes its place."""
     facts = finding.facts
     collections = sorted({c for c in (facts["collection"], facts["source_collection"]) if c}) or [""]
     return {
@@ -161,7 +161,8 @@ def _left_the_start(metric: str) -> Callable[[Scope, Scope, Dimensions], bool]:
 
 
 _CAUSES: Final[Mapping[str, Callable[[Scope, Scope, Dimensions], bool]]] = {
-    "query.time_per_operation": _loop_is_gone,
+    "query.time_per_operation": _loop_is_gone,  # of older ledgers
+    "query.loop_time_per_operation": _loop_is_gone,
     "query.duration": _query_is_gone,
     "startup.package_import_time": _left_the_start("startup.package_import_time"),
     "startup.phase_duration": _left_the_start("startup.phase_duration"),
