@@ -707,6 +707,34 @@ def test_what_a_sleeping_processor_costs_is_no_verdict(
     assert compared["root.duration"].verdict == "same"
 
 
+@pytest.mark.parametrize(
+    ("loops", "slow_ms", "verdict"),
+    [
+        ((100, 1), (40, 40), "unknown"),  # a loop mended: p95 rises to that of the other query
+        ((1, 100), (40, 40), "unknown"),  # a loop added: it falls
+        ((100, 1), (40, 4), "unknown"),  # every query that both have got faster; p95 rose all the same
+        ((1, 1), (40, 80), "worse"),
+        ((1, 1), (80, 40), "better"),
+        ((20, 10), (40, 80), "worse"),  # the mix changed and a query with it
+        ((100, 100), (40, 40), "same"),
+    ],
+)
+def test_a_kpi_over_a_mixture_has_a_verdict_of_its_kinds(
+    loops: tuple[int, int], slow_ms: tuple[float, float], verdict: str, lake: Any
+) -> None:
+    """What pools queries is better or worse where a query is, not where there are more or fewer of the short ones."""
+    for version, items, ms in zip("12", loops, slow_ms, strict=True):
+        for i in range(5):
+            run = lake.run(version)
+            for _ in range(4):
+                pace = 1 + i / 1000
+                short = [lake.query("SELECT a FROM m WHERE id = ?", 0.3 * pace, "m") for _ in range(items)]
+                run.trace(lake.span("task ask", 200, *short, lake.query("SELECT b FROM n", ms * pace, "n")))
+    (told,) = [c for c in compare(lake.write(), "1", "2") if c.dimensions.get("kpi") == "memory.query_time"]
+    assert told.verdict == verdict
+    assert told.reason.startswith("the mix changed: ") is (verdict == "unknown")
+
+
 def test_operations_of_one_version_alone_are_named(lake: Any) -> None:
     """What every run of one version has and no run of the other is new, or gone; what some runs have may be chance."""
     for version, names in (("1", ("old way", "both")), ("2", ("both", "brand new"))):
