@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from hubscope.analytics import kpis, metrics, statistics
+from hubscope.analytics import kpis, metrics, mixture, statistics
 from hubscope.analytics.findings import counted, duration
 from hubscope.analytics.metrics import Series
 from hubscope.analytics.model import Comparison, detectable
@@ -38,10 +38,14 @@ def compare_groups(pairs: Sequence[tuple[Scope, Scope]]) -> tuple[Comparison, ..
 
     Worst first, then better, new, gone, same, unknown; within each by the time at stake.
     """
-    found = [_judge(*both) for pair in pairs for both in _common(*pair)]
+    judged = [[_judge(*both) for both in _common(*pair)] for pair in pairs]
+    found = [one for each in judged for one in each]
     adjusted = statistics.benjamini_hochberg([p.difference.p_value for p in found if p.difference is not None])
     values = iter(adjusted)
-    compared = [_comparison(pair, next(values) if pair.difference is not None else None) for pair in found]
+    compared = []
+    for (before, after), each in zip(pairs, judged, strict=True):
+        told = [_comparison(pair, next(values) if pair.difference is not None else None) for pair in each]
+        compared += [_unmixed(one, before, after, told) for one in told]
     compared += [one for pair in pairs for one in _one_sided(*pair)]
     order = {verdict: place for place, verdict in enumerate(VERDICTS)}
     return tuple(
@@ -50,6 +54,12 @@ def compare_groups(pairs: Sequence[tuple[Scope, Scope]]) -> tuple[Comparison, ..
             key=lambda c: (order[c.verdict], -abs(c.contribution_s or 0.0), c.metric, sorted(c.dimensions.items())),
         )
     )
+
+
+def _unmixed(one: Comparison, before: Scope, after: Scope, told: Sequence[Comparison]) -> Comparison:
+    """A KPI that got better or worse by what it is pooled from is unknown (see mixture.py)."""
+    because = mixture.doubt(one.dimensions.get("kpi", ""), one.verdict, before, after, told)
+    return dataclasses.replace(one, verdict="unknown", reason=because) if because else one
 
 
 def _common(before: Scope, after: Scope) -> list[tuple[Series, Series, Scope, Scope]]:

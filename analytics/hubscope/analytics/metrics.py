@@ -9,6 +9,9 @@ is defined also where the thing it is about has vanished.
                                collections, but_not         parent, for each occurrence of the operation; without the
                                                             shape `but_not`. After an N+1 became one query of another
                                                             shape this is that query's time
+    query.loop_time_per_operation  the same                 the same, where a loop of queries counts with what lies
+                               between them, and without what recording it takes, as n_plus_one.sql has it: the time
+                               that one query in the loop's place spares
     startup.duration           type                         process creation to interactive
     startup.phase_duration     phase
     startup.part_duration      part                         spans of that name that stand directly in the start and in
@@ -33,6 +36,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from hubscope.analytics.findings import N_PLUS_ONE_NS, N_PLUS_ONE_QUERIES
 from hubscope.analytics.import_tree import own_times_s, top_level
 from hubscope.analytics.scope import Row, Scope
 from hubscope.semconv import HUB_CACHE_NAME, HUB_CACHE_RESULT, METRIC_CACHE_REQUESTS
@@ -208,17 +212,42 @@ COMPARED: Final[tuple[Callable[[Scope], list[Series]], ...]] = (
 
 def query_time_per_operation(scope: Scope, dimensions: Mapping[str, str]) -> dict[str, float]:
     """See the top of this file. `collections` is a comma-separated list."""
-    collections = set(dimensions["collections"].split(","))
     times: dict[str, float] = {}
     for row in scope.rows("operation_queries", operation=dimensions["operation"]):
         times.setdefault(row["run"], 0.0)
-        if (
-            row["parent"] == dimensions["parent"]
-            and row["collection"] in collections
-            and row["shape"] != dimensions.get("but_not", "")
-        ):
+        if _is_meant(row, dimensions):
             times[row["run"]] += row["sum_s"] / row["occurrences"]
     return times
+
+
+def query_loop_time_per_operation(scope: Scope, dimensions: Mapping[str, str]) -> dict[str, float]:
+    """See the top of this file. What of a shape ran in no loop counts as it was recorded."""
+    rows = scope.rows("operation_queries", operation=dimensions["operation"])
+    occurrences = {row["run"]: row["occurrences"] for row in rows}
+    times = dict.fromkeys(occurrences, 0.0)
+    in_loops: dict[tuple[str, str], float] = defaultdict(float)
+    for row in query_loops(scope):
+        if row["operation"] == dimensions["operation"] and row["run"] in times and _is_meant(row, dimensions):
+            times[row["run"]] += row["sum_s"] / occurrences[row["run"]]
+            in_loops[row["run"], row["shape"]] += row["queries_each"] * row["times"]
+    for row in rows:
+        if row["n"] and _is_meant(row, dimensions):
+            outside = max(row["n"] - in_loops[row["run"], row["shape"]], 0.0)
+            times[row["run"]] += outside / row["n"] * row["sum_s"] / row["occurrences"]
+    return times
+
+
+def query_loops(scope: Scope) -> list[Row]:
+    """Every loop of queries in the scope's runs, of shapes whose loop takes long enough in some run of the service."""
+    return scope.rows("n_plus_one", min_ns=N_PLUS_ONE_NS, min_count=N_PLUS_ONE_QUERIES)
+
+
+def _is_meant(row: Row, dimensions: Mapping[str, str]) -> bool:
+    return (
+        row["parent"] == dimensions["parent"]
+        and row["collection"] in dimensions["collections"].split(",")
+        and row["shape"] != dimensions.get("but_not", "")
+    )
 
 
 def package_import_time(scope: Scope, dimensions: Mapping[str, str]) -> dict[str, float]:
@@ -256,6 +285,7 @@ _LISTED: Final = {
 }
 _ASKED: Final = {
     "query.time_per_operation": query_time_per_operation,
+    "query.loop_time_per_operation": query_loop_time_per_operation,
     "startup.package_import_time": package_import_time,
     "startup.part_duration": startup_part_time,
     "vector.search_duration": vector_search_duration,

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from hubscope.analytics.findings import N_PLUS_ONE_QUERIES, counted, size
+from hubscope.analytics.findings import CACHE_GAIN, N_PLUS_ONE_QUERIES, counted, size
 from hubscope.analytics.metrics import observe
 from hubscope.analytics.model import Bottleneck
 from hubscope.analytics.scope import Scope
@@ -77,7 +77,7 @@ def metric_of(finding: Bottleneck) -> tuple[str, Dimensions] | None:
     facts, operation = finding.facts, finding.operation
     match finding.detector:
         case "n_plus_one":
-            return "query.time_per_operation", loop_dimensions(finding)
+            return "query.loop_time_per_operation", loop_dimensions(finding)
         case "slow_query":
             return "query.duration", {"operation": operation, "query": facts["query"]}
         case "slow_imports":
@@ -96,7 +96,7 @@ def metric_of(finding: Bottleneck) -> tuple[str, Dimensions] | None:
 
 
 def loop_dimensions(finding: Bottleneck) -> dict[str, str]:
-    """The dimensions of query.time_per_operation that hold a loop of queries and what takes its place."""
+    """The dimensions of query.loop_time_per_operation that hold a loop of queries and what takes its place."""
     facts = finding.facts
     collections = sorted({c for c in (facts["collection"], facts["source_collection"]) if c}) or [""]
     return {
@@ -144,6 +144,13 @@ def _query_is_gone(_: Scope, later: Scope, of: Dimensions) -> bool:
     return of["operation"] in operations and (of["operation"], of["query"]) not in shapes
 
 
+def _misses_fewer(before: Scope, later: Scope, of: Dimensions) -> bool:
+    """Every run of `later` hits more often than every one of `before`, by what makes a cache worth enlarging. A rate is
+    no time: no quieter machine raises it."""
+    old, new = (observe(scope, "cache.hit_rate", of).values() for scope in (before, later))
+    return bool(old and new) and min(new) >= max(old) + CACHE_GAIN
+
+
 def _left_the_start(metric: str) -> Callable[[Scope, Scope, Dimensions], bool]:
     """It is in no start of `later`, though starts were seen."""
 
@@ -154,9 +161,11 @@ def _left_the_start(metric: str) -> Callable[[Scope, Scope, Dimensions], bool]:
 
 
 _CAUSES: Final[Mapping[str, Callable[[Scope, Scope, Dimensions], bool]]] = {
-    "query.time_per_operation": _loop_is_gone,
+    "query.time_per_operation": _loop_is_gone,  # of older ledgers
+    "query.loop_time_per_operation": _loop_is_gone,
     "query.duration": _query_is_gone,
     "startup.package_import_time": _left_the_start("startup.package_import_time"),
     "startup.phase_duration": _left_the_start("startup.phase_duration"),
     "startup.part_duration": _left_the_start("startup.part_duration"),
+    "cache.load_time_per_lookup": _misses_fewer,
 }

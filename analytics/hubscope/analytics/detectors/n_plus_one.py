@@ -9,11 +9,11 @@ writes are one only where each item has a commit of its own (see sql/n_plus_one.
 
 from __future__ import annotations
 
+import statistics
 from typing import Final
 
 from hubscope.analytics.findings import (
     N_PLUS_ONE_NS,
-    N_PLUS_ONE_QUERIES,
     Outcome,
     counted,
     duration,
@@ -26,18 +26,20 @@ from hubscope.analytics.findings import (
     total,
     worst,
 )
+from hubscope.analytics.metrics import query_loops
 from hubscope.analytics.model import Bottleneck, Checked, Evidence
 from hubscope.analytics.scope import Row, Scope
 
 NAME: Final = "n_plus_one"
+# The measuring's part of what was recorded of a loop from which on a finding says so.
+MEASURING_SHARE: Final = 0.1
 
 
 def rows(scope: Scope) -> list[Row]:
     """Every loop, of the operations, parents and shapes whose typical loop takes 50 ms."""
-    every = scope.rows("n_plus_one", min_ns=N_PLUS_ONE_NS, min_count=N_PLUS_ONE_QUERIES)
     return [
         row
-        for group in grouped(every, "operation", "parent", "shape").values()
+        for group in grouped(query_loops(scope), "operation", "parent", "shape").values()
         if _typical_loop_s(group) >= N_PLUS_ONE_NS / 1e9
         for row in group
     ]
@@ -76,12 +78,14 @@ def _finding(scope: Scope, key: tuple[str, ...], group: list[Row], roots: dict[s
     operation, parent, shape = key
     lost_s, times = total(group, "sum_s"), total(group, "times")
     each = sum(row["queries_each"] * row["times"] for row in group) / times
-    share = min(lost_s / roots[operation], 1.0) if roots.get(operation) else None
+    measuring_s = total(group, "measuring_s")
+    # Of the program's own time: what recording the loop's spans took is no part of the operation.
+    own_s = max(roots.get(operation, 0.0) - measuring_s, lost_s)
+    share = lost_s / own_s if roots.get(operation) else None
     example = worst(group, "sum_s")
     source = example["source_shape"]
     after = f" after {source!r}, once an item" if source else ""
     commits = sum(row["commits_each"] * row["times"] for row in group) / times
-    measuring_s = total(group, "measuring_s")
     part = f", {share:.0%} of its time" if share is not None else ""
     return Bottleneck(
         fingerprint=fingerprint(NAME, scope.service, operation, parent, shape),
@@ -92,7 +96,7 @@ def _finding(scope: Scope, key: tuple[str, ...], group: list[Row], roots: dict[s
         sentence=(
             f"{subject(operation)} runs {shape!r} {each:.0f} times in a row{after}, "
             f"{_each_time(group)} each time it does{_with_commits(example, commits)}{part}: "
-            f"{_way_out(example)}.{_measuring(measuring_s / times)}"
+            f"{_way_out(example)}.{_measuring(group)}"
         ),
         impact=impact(scope, lost_s, share, awaited_kpi(scope, operation) if share is not None else None),
         evidence=(_evidence(scope, example),),
@@ -109,6 +113,7 @@ def _finding(scope: Scope, key: tuple[str, ...], group: list[Row], roots: dict[s
             "measuring_s": measuring_s,
             "times": times,
             "seconds": lost_s,
+            "between_seconds": total(group, "between_s"),
         },
     )
 
@@ -133,11 +138,13 @@ def _way_out(row: Row) -> str:
     return f"write all items in one transaction{many}"
 
 
-def _measuring(each_s: float) -> str:
-    """Said where recording the loop's spans may be much of what its operation took."""
-    if not each_s:
+def _measuring(group: list[Row]) -> str:
+    """Said where recording the loop's spans is much of what was recorded of it."""
+    each_s = statistics.median(row["measuring_s"] / row["times"] for row in group)
+    recorded_s = statistics.median((row["sum_s"] + row["measuring_s"]) / row["times"] for row in group)
+    if each_s < MEASURING_SHARE * recorded_s:
         return ""
-    return f" Recording its spans takes up to {duration(each_s)} more each time, which is none of the program's own."
+    return f" {duration(recorded_s)} were recorded, of which {duration(each_s)} is measuring."
 
 
 def awaited_kpi(scope: Scope, operation: str) -> str | None:

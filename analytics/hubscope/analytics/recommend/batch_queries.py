@@ -1,4 +1,7 @@
-"""One query instead of N: what the offenders took, less one query with all rows.
+"""One query instead of N: what the loop took, less one query with all rows.
+
+What lies between the loop's queries (awaits, ways to another thread, work for each item) goes with them; how much of it
+each item needs in any case no span tells, so the range holds for half of it to stay.
 
 What a row more costs is measured where the database is given (the same statement with IN over as many values, on the
 database itself, read-only), else regressed from the spans' returned rows; where neither tells, nothing is predicted.
@@ -11,12 +14,12 @@ import sqlite3
 import statistics
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from hubscope.analytics.findings import duration
-from hubscope.analytics.metrics import observe
+from hubscope.analytics.metrics import observe, query_loops
 from hubscope.analytics.model import Bottleneck
 from hubscope.analytics.recommend import sqlite_copy as sqlite
 from hubscope.analytics.recommend.add_index import query_text
@@ -29,6 +32,10 @@ MOST_VALUES = 32_766
 MEASUREMENTS = (
     9  # the range goes by the third quartile: the slowest of five, on a busy machine, said that nothing is saved
 )
+
+
+METRIC: Final = "query.loop_time_per_operation"
+STAYS: Final = 0.5  # of what lies between the queries, at most
 
 
 def recommend(case: Case) -> Advice:
@@ -44,13 +51,12 @@ def _one(case: Case, finding: Bottleneck) -> Advice:
             because = "each item is committed within its own statement, so what the commit takes of it is not known"
         return not_made(finding, "one transaction instead", because)
     dimensions = loop_dimensions(finding)
-    values = list(observe(case.scope, "query.time_per_operation", dimensions).values())
+    values = list(observe(case.scope, METRIC, dimensions).values())
     if not values:
         return not_made(finding, "one query instead", "the operation's queries could not be read")
     now = statistics.median(values)
-    times_per_operation = facts["times"] / max(_occurrences(case, finding.operation), 1)
-    offenders_s = facts["seconds"] / facts["times"] * times_per_operation
-    left = max(now - offenders_s, 0.0)
+    loop_s, between_s = _typical_loop(case, finding)
+    left = max(now - loop_s, 0.0)
     found = _measured(case, finding) or _regressed(case, finding)
     if found is None:
         because = (
@@ -59,7 +65,7 @@ def _one(case: Case, finding: Bottleneck) -> Advice:
         )
         return not_made(finding, "one query instead", because)
     share, share_low, share_high, method = found
-    then, low, high = (left + min(s, 1.0) * offenders_s for s in (share, share_low, share_high))
+    then, low, high = (left + min(s, 1.0) * (loop_s - between_s) for s in (share, share_low, share_high))
     each = round(facts["queries_each"])
     operation = finding.operation or "no root operation"
     return recommended(
@@ -68,16 +74,34 @@ def _one(case: Case, finding: Bottleneck) -> Advice:
         "batch_queries",
         change=f"Fetch the {each} items of {operation} in one query (WHERE … IN (…), or a join).",
         where=f"{facts['parent'] or operation}, query {facts['query']!r}",
-        metric="query.time_per_operation",
+        metric=METRIC,
         dimensions=dimensions,
         now=now,
         then=then,
         then_low=low,
-        then_high=high,
-        method=method,
+        then_high=high + STAYS * between_s,
+        method=method + (f", and the {duration(between_s)} between them" if between_s > 0 else ""),
         saved_s=(now - then) * _occurrences(case, finding.operation),
         verify=f"{facts['query']!r} is gone from {operation}, and one query took its place",
     )
+
+
+def _typical_loop(case: Case, finding: Bottleneck) -> tuple[float, float]:
+    """The loop's time in an occurrence of the operation, and what of it lies between its queries: the median run's."""
+    runs: dict[str, list[float]] = {}
+    occurrences = {
+        row["run"]: row["n"] for row in case.scope.rows("root_operations") if row["operation"] == finding.operation
+    }
+    for row in query_loops(case.scope):
+        where = (row["operation"], row["parent"], row["shape"])
+        if where == (finding.operation, finding.facts["parent"], finding.facts["query"]):
+            sums = runs.setdefault(row["run"], [0.0, 0.0])
+            sums[0] += row["sum_s"] / max(occurrences.get(row["run"], 1), 1)
+            sums[1] += row["between_s"] / max(occurrences.get(row["run"], 1), 1)
+    loop_s = statistics.median(sums[0] for sums in runs.values())
+    # The part between, as of all: the median of each alone need not be of one run.
+    all_s = sum(sums[0] for sums in runs.values())
+    return loop_s, loop_s * sum(sums[1] for sums in runs.values()) / all_s if all_s else 0.0
 
 
 def _occurrences(case: Case, operation: str) -> int:
@@ -166,7 +190,7 @@ def _regressed(case: Case, finding: Bottleneck) -> Share | None:
     error = t_quantile(0.95, max(len(x) - 2, 1)) * (residual / spread) ** 0.5
     offenders = [(r["returned_rows"] or 0.0, r["duration_s"]) for r in rows if r["shape"] == facts["query"]]
     items = facts["queries_each"] * statistics.fmean(n for n, _ in offenders)
-    many_s = facts["seconds"] / facts["times"]
+    many_s = (facts["seconds"] - facts["between_seconds"]) / facts["times"]
     one_s = [max(intercept, 0.0) + items * max(s, 0.0) for s in (slope, slope - error, slope + error)]
     method = (
         f"regressed from {len(pairs)} spans: a query costs {duration(max(intercept, 0.0))} and "

@@ -50,7 +50,7 @@ _WHOLES: Final[Mapping[str, Callable[[Scope, Dimensions], Iterator[float]]]] = {
     "startup.phase_duration": _starts,
     "startup.part_duration": _starts,
     "query.duration": _queries,
-    "query.time_per_operation": _operations,
+    "query.loop_time_per_operation": _operations,
     "vector.search_duration": _searches,
     "plugin.time_per_call": _calls,
     "cache.load_time_per_lookup": _loads,

@@ -7,9 +7,13 @@
 -- wrapper is a cache's load: that is the cache's finding. Only traces
 -- in which one shape occurs often enough are looked at closely: the rest of the table is read once.
 -- In a row are queries of which at most a tenth start while another of the shape runs (by more than a tenth of their
--- own time: clocks are that far apart). A loop's time is the union of its queries, cut to the operation. Where the
--- measuring (n times span_cost_ns()) may be 30 % of what passed meanwhile, long ones are the measuring's stumbles too,
--- and the loop is its median query n times; `measuring_s` says how much that may be.
+-- own time: clocks are that far apart). A loop's time is the union of its queries, cut to the operation, and what lies
+-- between them: awaits, ways to another thread and back, work for each item, all of which go when one query takes the
+-- loop's place. The median gap from a query's end to the next measured span decides, so a user's pause counts for
+-- nothing; of it recording_gap_ns() are the measuring. Where it is more than 1 ms and more than the median query,
+-- something else happens between the queries, and none of it is the loop's.
+-- Where the measuring (n times span_cost_busy_ns()) may be 30 % of what passed meanwhile, long ones are the measuring's
+-- stumbles too, and the loop is its median query n times; `measuring_s` is what was recorded more than that.
 -- Writes are a loop only where each item has a commit of its own: half as many COMMITs or more, whose time is the
 -- loop's too; or no transaction is known of in the database at all, each write takes 0.1 ms (a commit to a file; within
 -- a transaction it is some 5 µs), and the system is SQLite: other libraries' spans do not tell commits.
@@ -61,7 +65,9 @@ transactions AS (
     SELECT run, namespace FROM queries WHERE kind IN ('commit', 'transaction') GROUP BY run, namespace
 ),
 repeated AS (
-    SELECT trace_id, shape, sum(duration_ns) AS sum_ns
+    SELECT
+        trace_id, shape,
+        least(max(start_ns + duration_ns) - min(start_ns), 2 * sum(duration_ns) + 1000000 * count(*)) AS sum_ns
     FROM queries
     GROUP BY trace_id, shape
     HAVING count(*) >= $min_count
@@ -78,7 +84,9 @@ suspects AS (
     WHERE shape IN (SELECT shape FROM repeated WHERE sum_ns >= $min_ns)
 ),
 parents AS (
-    SELECT TraceId AS trace_id, SpanId AS span_id, ParentSpanId AS parent_id, SpanName AS name
+    SELECT
+        TraceId AS trace_id, SpanId AS span_id, ParentSpanId AS parent_id, SpanName AS name,
+        ts_ns(Timestamp) AS start_ns, ts_ns(Timestamp) + signed(Duration) AS end_ns
     FROM otel_traces
     WHERE ServiceName = $service AND ts_ns(Timestamp) >= $since_ns AND ts_ns(Timestamp) < $until_ns
         AND TraceId IN (SELECT trace_id FROM suspects)
@@ -101,16 +109,44 @@ owned AS (
     LEFT JOIN parents ON parents.trace_id = looked_at.trace_id AND parents.span_id = looked_at.parent_id
     LEFT JOIN entries ON entries.trace_id = looked_at.trace_id
 ),
+steps AS (
+    SELECT trace_id, owner_id, span_id, start_ns, start_ns + duration_ns AS end_ns FROM owned
+    UNION ALL
+    SELECT parents.trace_id AS trace_id, parents.parent_id AS owner_id, parents.span_id AS span_id, parents.start_ns AS start_ns, parents.end_ns AS end_ns
+    FROM parents
+    WHERE (parents.trace_id, parents.parent_id) IN (SELECT trace_id, owner_id FROM owned)
+        AND (parents.trace_id, parents.span_id) NOT IN (SELECT trace_id, span_id FROM owned)
+        AND (parents.trace_id, parents.span_id) NOT IN (SELECT trace_id, parent_id FROM owned WHERE parent_id <> owner_id)
+),
+followed AS (
+    SELECT
+        trace_id, owner_id, span_id,
+        max(end_ns) OVER (
+            PARTITION BY trace_id, owner_id ORDER BY start_ns, span_id
+            ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+        ) AS until_ns,
+        min(start_ns) OVER (
+            PARTITION BY trace_id, owner_id ORDER BY start_ns, span_id
+            ROWS BETWEEN 1 FOLLOWING AND 1 FOLLOWING
+        ) AS next_ns
+    FROM steps
+),
 numbered AS (
     SELECT
         owned.*,
-        row_number() OVER (PARTITION BY trace_id, owner_id ORDER BY start_ns, span_id) AS place,
-        row_number() OVER (PARTITION BY trace_id, owner_id, shape ORDER BY start_ns, span_id) AS nth,
-        max(start_ns + duration_ns) OVER (
-            PARTITION BY trace_id, owner_id, shape ORDER BY start_ns, span_id
+        greatest(coalesce(followed.next_ns, 0) - followed.until_ns, 0) AS gap_ns,
+        count(*) OVER (PARTITION BY owned.trace_id, owned.owner_id, owned.shape) AS in_all,
+        row_number() OVER (PARTITION BY owned.trace_id, owned.owner_id ORDER BY owned.start_ns, owned.span_id) AS place,
+        row_number() OVER (
+            PARTITION BY owned.trace_id, owned.owner_id, owned.shape ORDER BY owned.start_ns, owned.span_id
+        ) AS nth,
+        max(owned.start_ns + owned.duration_ns) OVER (
+            PARTITION BY owned.trace_id, owned.owner_id, owned.shape ORDER BY owned.start_ns, owned.span_id
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
         ) AS before_ns
     FROM owned
+    JOIN followed
+        ON followed.trace_id = owned.trace_id AND followed.owner_id = owned.owner_id AND followed.span_id = owned.span_id
 ),
 spread AS (
     SELECT
@@ -124,7 +160,8 @@ islands AS (
         trace_id, owner_id, shape, max(run) AS run, max(collection) AS collection, max(kind) AS kind,
         max(system) AS system, max(namespace) AS namespace,
         min(place) AS first_place, count(*) AS n, sum(alone_ns) AS alone_ns,
-        q50(duration_ns) AS query_ns, min(start_ns) AS start_ns, max(start_ns + duration_ns) AS end_ns
+        q50(duration_ns) AS query_ns, q50(CASE WHEN nth < in_all THEN gap_ns END) AS gap_ns,
+        sum(CASE WHEN nth < in_all THEN gap_ns ELSE 0 END) AS gaps_ns, min(start_ns) AS start_ns, max(start_ns + duration_ns) AS end_ns
     FROM spread
     WHERE kind NOT IN ('commit', 'transaction')
     GROUP BY trace_id, owner_id, shape
@@ -143,24 +180,35 @@ commits AS (
     WHERE islands.kind = 'write'
     GROUP BY islands.trace_id, islands.owner_id, islands.shape
 ),
-loops AS (
+judged AS (
     SELECT
         islands.*,
         coalesce(commits.n, 0) AS commits,
+        coalesce(commits.sum_ns, 0) AS commits_ns,
+        (islands.n + coalesce(commits.n, 0)) * span_cost_busy_ns() * 10 >= 3 * (islands.end_ns - islands.start_ns) AS is_measuring,
         CASE
-            WHEN (islands.n + coalesce(commits.n, 0)) * span_cost_ns() * 10 >= 3 * (islands.end_ns - islands.start_ns)
-            THEN least(islands.alone_ns, islands.n * islands.query_ns) ELSE islands.alone_ns
-        END + coalesce(commits.sum_ns, 0) AS sum_ns,
-        CASE
-            WHEN (islands.n + coalesce(commits.n, 0)) * span_cost_ns() * 10 >= 3 * (islands.end_ns - islands.start_ns)
-            THEN (islands.n + coalesce(commits.n, 0)) * span_cost_ns() ELSE 0
-        END AS measuring_ns
+            WHEN islands.gap_ns <= 1000000 OR islands.gap_ns <= islands.query_ns
+            THEN least((islands.n - 1) * greatest(islands.gap_ns - recording_gap_ns(), 0), islands.gaps_ns) ELSE 0
+        END AS between_ns
     FROM islands
     LEFT JOIN commits
         ON commits.trace_id = islands.trace_id AND commits.owner_id = islands.owner_id AND commits.shape = islands.shape
     LEFT JOIN transactions ON transactions.run = islands.run AND transactions.namespace = islands.namespace
     WHERE islands.kind <> 'write' OR coalesce(commits.n, 0) * 2 >= islands.n
         OR (transactions.namespace IS NULL AND islands.system = 'sqlite' AND islands.query_ns >= 100000)
+),
+own AS (
+    SELECT
+        judged.*,
+        CASE WHEN is_measuring THEN least(alone_ns, n * query_ns) ELSE alone_ns END AS queries_ns
+    FROM judged
+),
+loops AS (
+    SELECT
+        own.*,
+        queries_ns + between_ns + commits_ns AS sum_ns,
+        CASE WHEN is_measuring THEN alone_ns - queries_ns + gaps_ns - between_ns ELSE 0 END AS measuring_ns
+    FROM own
 ),
 sources AS (
     SELECT
@@ -202,6 +250,8 @@ SELECT
     avg(sourced.n) AS queries_each,
     avg(sourced.commits) AS commits_each,
     sum(sourced.sum_ns) / 1e9 AS sum_s,
+    sum(sourced.queries_ns) / 1e9 AS queries_s,
+    sum(sourced.between_ns) / 1e9 AS between_s,
     q50(sourced.sum_ns) / 1e9 AS median_s,
     max(sourced.sum_ns) / 1e9 AS max_s,
     sum(sourced.measuring_ns) / 1e9 AS measuring_s,
