@@ -1428,9 +1428,29 @@ def test_bad_questions_are_refused(lake: Any, tmp_path: Path) -> None:
         report(path, databases=[tmp_path / "no.db"])
     with pytest.raises(ConfigError, match="window"):
         report(path, since=5, until=5)
-    (path / "ledger.jsonl").write_text("{}\n")
-    with pytest.raises(LakeError, match="line 1 of the ledger"):
+    (path / "ledger.jsonl").write_text('{"ledger_version": 99, "recommendation": {}}\n')
+    with pytest.raises(LakeError, match="upgrade hubscope"):
         report(path)
+
+
+@pytest.mark.parametrize("added", [b"{}\n", b'{"ledger_version": 1, "recomm', b"\xff\xfe\n", b"[1]\n", b"\n", b""])
+def test_a_damaged_line_of_the_ledger_is_named_and_left_out(added: bytes, lake: Any) -> None:
+    """The report goes on with the other predictions, says which line is none, and never changes it; a blank is none."""
+    for i in range(3):
+        start(1500 + i, 900, 800)(lake, lake.run("1"), random.Random(1))
+    kept = checked(lake.write()).ledger.predictions
+    file = lake.path / "ledger.jsonl"
+    whole = file.read_bytes()
+    file.write_bytes(added + (b"" if added.endswith(b"\n") or not added else b"\n") + whole)
+    made = checked(lake.path)
+    said = [n for n in made.could_not_judge if "of the ledger" in n.what]
+    assert kept == made.ledger.predictions > 0
+    assert [n.because.split(" is ")[0] for n in said] == (["line 1"] if added.strip() else [])
+    for i in range(3):
+        start(1500 + i, 900, 800)(lake, lake.run("2"), random.Random(1))
+    file.write_bytes(whole + added)  # half written: the next prediction has a line of its own
+    assert checked(lake.write()).ledger.predictions == 2 * kept
+    assert file.read_bytes().startswith(whole + added)
 
 
 def test_a_trace_is_read_whole(lake: Any) -> None:

@@ -7,6 +7,7 @@ reader or a crash never meets half a line.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -30,14 +31,35 @@ def path_of(lake: str) -> Path | None:
     return None if "://" in lake else Path(lake) / FILE
 
 
+@dataclasses.dataclass(frozen=True)
+class Damaged:
+    """A line of a ledger that is no prediction: half written by another program, or edited."""
+
+    line: int  # from 1
+    because: str
+
+
+# What to do about damaged lines: they are left where they are, for nobody but their owner knows what they were.
+REMEDY: Final = "remove such lines; the others stand for themselves"
+
+
 def read(path: Path) -> tuple[Recommendation, ...]:
-    """All predictions in the order they were made. LakeError for a line that is none, or a newer version's."""
+    """All predictions in the order they were made. LakeError for a file that cannot be read, or a newer version's."""
+    return _lines(path)[0]
+
+
+def damaged(path: Path) -> tuple[Damaged, ...]:
+    """The lines that `read` leaves out. Raises LakeError as it does."""
+    return _lines(path)[1]
+
+
+def _lines(path: Path) -> tuple[tuple[Recommendation, ...], tuple[Damaged, ...]]:
     if not path.exists():
-        return ()
-    found = []
+        return (), ()
+    found, left_out = [], []
     try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
         raise LakeError(f"the ledger {path} cannot be read: {error}", "is it a file that may be read?") from error
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -51,12 +73,9 @@ def read(path: Path) -> tuple[Recommendation, ...]:
                     "upgrade hubscope: pip install --upgrade hubscope",
                 )
             found.append(_recommendation(record["recommendation"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise LakeError(
-                f"line {number} of the ledger {path} is no prediction: {error!r}",
-                "remove that line; the others stand for themselves",
-            ) from error
-    return tuple(found)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            left_out.append(Damaged(number, f"{type(error).__name__}: {error}"))
+    return tuple(found), tuple(left_out)
 
 
 def is_prediction(made: Recommendation) -> bool:
@@ -77,11 +96,11 @@ def add(path: Path, made: Sequence[Recommendation]) -> None:
         for r in new
     )
     try:
-        before = path.read_text("utf-8") if path.exists() else ""
+        before = path.read_bytes() if path.exists() else b""
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".ledger-")
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(before + ("" if before.endswith("\n") or not before else "\n") + lines)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(before + (b"" if before.endswith(b"\n") or not before else b"\n") + lines.encode())
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(name, path)
@@ -98,7 +117,11 @@ def add(path: Path, made: Sequence[Recommendation]) -> None:
 def _recommendation(plain: Mapping[str, Any]) -> Recommendation:
     fields = dict(plain)
     fields["for_"] = tuple(fields.pop("for"))
-    fields["predicted"] = Predicted(**fields["predicted"])
+    predicted = Predicted(**fields["predicted"])
+    for name in ("now", "then", "saving", "low", "high"):
+        if not isinstance(getattr(predicted, name), int | float):
+            raise TypeError(f"predicted.{name} is no number")
+    fields["predicted"] = dataclasses.replace(predicted, dimensions=dict(predicted.dimensions))
     return Recommendation(**fields)
 
 

@@ -405,6 +405,12 @@ def _not_judged(
         )
     if path is None:
         found.append(NotJudged("the ledger", "a lake at a URL has no ledger; predictions are not kept"))
+    elif bad := ledger.damaged(path):
+        because = (
+            f"line {bad[0].line} is no prediction ({bad[0].because})"
+            f"{f', nor are {len(bad) - 1} more' if bad[1:] else ''}: {ledger.REMEDY}"
+        )
+        found.append(NotJudged(f"{counted(len(bad), 'line')} of the ledger {path}", because))
     return _once(found)
 
 
