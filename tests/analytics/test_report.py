@@ -20,7 +20,7 @@ from hubscope.analytics.engine import Engine
 from hubscope.analytics.findings import PREDICTION_WIDTH, size
 from hubscope.analytics.model import Report, Trace, json_schema
 from hubscope.analytics.recommend import no_method, whole
-from hubscope.analytics.render import html, markdown, text
+from hubscope.analytics.render import html, markdown, outline, text
 from hubscope.analytics.scope import Scope
 from hubscope.analytics.traces import load_trace
 from hubscope.errors import ConfigError, LakeError
@@ -784,6 +784,33 @@ def test_no_recorded_import_is_a_value(backwards: bool, lake: Any) -> None:
     (made,) = [c for c in compare(lake.path, "1", "2") if c.metric == "startup.import_total"]
     assert (made.runs_before, made.runs_after) == (4, 4)
     assert made.verdict == ("worse" if backwards else "better")
+
+
+def test_one_cause_in_several_versions_is_told_once(new_lake: Any) -> None:
+    """Three versions with one cause: one recommendation, of the newest's evidence; mended, one score: the last one's.
+    Two causes, the near miss, are two."""
+    lake = new_lake()
+    for version, ms in (("1", 2000), ("1b", 2200), ("2", 2400)):
+        for i in range(3):
+            start(ms + 2000 + i, ms, 0)(lake, lake.run(version), random.Random(1))
+        made = checked(lake.write())
+        (finding,), (advice,) = made.bottlenecks, made.recommendations
+        assert (finding.version, advice.version, advice.for_) == (version, version, (finding.fingerprint,))
+        assert advice.predicted.now == pytest.approx(ms / 1000)
+    assert (made.ledger.predictions, [e.made_on for e in outline.told_entries(made)]) == (3, ["1b"])
+    for i in range(3):
+        start(2500 + i, 10, 0)(lake, lake.run("3"), random.Random(1))
+    made = checked(lake.write())
+    assert [r.version for r in made.recommendations] == ["2"]
+    assert (made.ledger.predictions, made.ledger.observed) == (3, 1)
+    assert [e.made_on for e in made.ledger.entries if e.observed is not None] == ["2"]
+    lake = new_lake()
+    for version in ("1", "2"):
+        for i in range(3):
+            run = lake.run(version)
+            start(4000 + i, 2000, 0)(lake, run, random.Random(1))
+            cache(5, 20)(lake, run, random.Random(1))
+    assert [r.version for r in checked(lake.write()).recommendations] == ["2", "2"]
 
 
 def test_what_was_not_saved_did_not_come_true(lake: Any) -> None:

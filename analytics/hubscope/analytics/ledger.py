@@ -136,7 +136,7 @@ def settle(
     (service, version). The observation is the latest version's after the one it was made on. What that version does not
     show to have been changed is not observed: it stays open, and counts neither for nor against the record.
     """
-    entries = [_entry(r, scopes.get(r.service or "", ()), found) for r in made]
+    entries = _scored_once(made, [_entry(r, scopes.get(r.service or "", ()), found) for r in made], scopes)
     observed = [e for e in entries if e.observed is not None]
     errors = [abs(e.predicted - e.observed) / abs(e.observed) for e in observed if e.observed]
     return Ledger(
@@ -146,6 +146,43 @@ def settle(
         mean_absolute_percentage_error=statistics.fmean(errors) if errors else None,
         entries=tuple(entries),
     )
+
+
+def _scored_once(
+    made: Sequence[Recommendation], entries: Sequence[LedgerEntry], scopes: Mapping[str, Sequence[Scope]]
+) -> list[LedgerEntry]:
+    """Of the predictions for one cause that versions made one after another, the last is scored: one fix, one score.
+
+    The last that was seen to come true, else the last that a later version was held against.
+    """
+    place = {(name, scope.name or None): i for name, versions in scopes.items() for i, scope in enumerate(versions)}
+
+    def rank(i: int) -> tuple[bool, int]:
+        return entries[i].observed is not None, place.get((made[i].service or "", made[i].version), -1)
+
+    scored = []
+    for i, entry in enumerate(entries):
+        rivals = [
+            k
+            for k, other in enumerate(entries)
+            if other.observed_on is not None
+            and made[k].service == made[i].service
+            and made[k].version != made[i].version
+            and not set(made[k].for_).isdisjoint(made[i].for_)
+        ]
+        best = max(rivals, key=rank, default=i)
+        if entry.observed_on is not None and rank(best) > rank(i):
+            entry = dataclasses.replace(
+                entry,
+                observed_on=None,
+                observed=None,
+                observed_low=None,
+                observed_high=None,
+                covered=None,
+                reason=f"one change is scored once: by the prediction made on {made[best].version or 'no version'}",
+            )
+        scored.append(entry)
+    return scored
 
 
 def _entry(

@@ -220,14 +220,14 @@ def items(report: Report) -> tuple[Item, ...]:
     """What is open, then what is unconfirmed, then what is mended; in each, recommendations with their findings,
     largest saving first, then the findings that none stands for."""
     by_fingerprint = {fingerprint: finding for finding in report.bottlenecks for fingerprint in finding.fingerprints}
-    ledger = {entry.fingerprint: entry for entry in report.ledger.entries if entry.observed_on is not None}
+    ledger = {(e.fingerprint, e.made_on): e for e in report.ledger.entries if e.observed_on is not None}
     advised = [
         Item(
             advice,
             tuple(
                 {by_fingerprint[f].fingerprint: by_fingerprint[f] for f in advice.for_ if f in by_fingerprint}.values()
             ),
-            ledger.get(advice.fingerprint),
+            ledger.get((advice.fingerprint, advice.version)),
         )
         for advice in report.recommendations
     ]
