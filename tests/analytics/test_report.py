@@ -813,6 +813,22 @@ def test_one_cause_in_several_versions_is_told_once(new_lake: Any) -> None:
     assert [r.version for r in checked(lake.write()).recommendations] == ["2", "2"]
 
 
+@pytest.mark.parametrize(("first_ms", "later_ms", "status"), [(240, 4, "resolved"), (52, 46, "unconfirmed")])
+def test_a_plugin_that_compare_calls_better_is_mended(first_ms: float, later_ms: float, status: str, lake: Any) -> None:
+    """Plugin overhead is mended where the dearest plugin's time a call is better; not where it slipped under 50 ms."""
+    for version, ms in (("1", first_ms), ("2", later_ms)):
+        for i in range(4):
+            run = lake.run(version)
+            for at in range(3):
+                one, two = lake.plugin("slow", "render", ms + (i - at) * ms / 50), lake.plugin("fast", "render", 1)
+                run.trace(lake.span("task draw", 2 * ms, one, two))
+    made = checked(lake.write())
+    (finding,) = [b for b in made.bottlenecks if b.detector == "plugin_overhead"]
+    better = {c.metric for c in made.comparisons if c.verdict == "better"}
+    assert ("plugin.time_per_call" in better) == (status == "resolved")
+    assert finding.status == status
+
+
 def test_what_was_not_saved_did_not_come_true(lake: Any) -> None:
     """The finding is gone but the time is the same or uncertain: the prediction stays open and the record untouched."""
     for version in ("1", "2"):
