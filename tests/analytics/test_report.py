@@ -3,6 +3,7 @@ meet what a later version shows; every report fits its schema."""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import random
@@ -827,6 +828,45 @@ def test_a_plugin_that_compare_calls_better_is_mended(first_ms: float, later_ms:
     better = {c.metric for c in made.comparisons if c.verdict == "better"}
     assert ("plugin.time_per_call" in better) == (status == "resolved")
     assert finding.status == status
+
+
+@pytest.mark.parametrize(
+    ("statement", "is_definition"), [("CREATE INDEX a ON memories(b)", True), ("SELECT * FROM memories", False)]
+)
+def test_a_statement_that_defines_an_index_gets_no_advice_on_indexes(
+    statement: str, is_definition: bool, lake: Any
+) -> None:
+    """It is told to run once; the near miss, a query as slow, is told of an index."""
+    for _ in range(3):
+        lake.run().trace(lake.startup(2000, lake.query(statement, 300)))
+    made = checked(lake.write())
+    (finding,) = [b for b in made.bottlenecks if b.detector == "slow_query"]
+    told = finding.sentence + outline.why_unpredicted(made, finding)
+    assert ("3 times in 3 runs: build it once, not at each start" in told) == is_definition
+    assert ("missing index" in told or "--database" in told) != is_definition
+
+
+@pytest.mark.parametrize(("starts_ms", "fine"), [((600, 650, 700), True), ((500, 600, 40_000), False)])
+def test_a_start_is_fine_only_where_its_kpi_is_judged(starts_ms: tuple[float, ...], fine: bool, lake: Any) -> None:
+    """A median under the target is not "fine" beside a KPI that is too close to call."""
+    for ms in starts_ms:
+        lake.run().trace(lake.startup(ms, lake.phase("load", 100)))
+    made = checked(lake.write())
+    assert any(c.what == "cold start" for c in made.checked_and_fine) == fine
+    assert any(n.what == "KPI startup.cold" for n in made.could_not_judge) != fine
+
+
+def test_what_goes_wholly_is_gone(lake: Any) -> None:
+    """A phase that must vanish for the start to meet its target is said to be gone; one that may stay has a limit."""
+    for i in range(3):
+        lake.run().trace(
+            lake.startup(9000 + i, lake.phase("a", 4000), lake.phase("b", 4500), lake.phase("c", 100)), gap_ms=9
+        )
+    (one, two) = checked(lake.write()).recommendations
+    assert {outline.then(r) for r in (one, two)} == {"gone"}
+    assert all(r.verify.endswith("is gone") and "0 µs" not in r.predicted.method for r in (one, two))
+    kept = dataclasses.replace(one.predicted, then=0.5)
+    assert outline.then(dataclasses.replace(one, predicted=kept)) == "500 ms"
 
 
 def test_what_was_not_saved_did_not_come_true(lake: Any) -> None:

@@ -400,6 +400,12 @@ def saving(advice: Recommendation) -> str:
     return f"{numbers.quantity(predicted.saving, predicted.unit)} ({span or 'one run: no range'})"
 
 
+def then(advice: Recommendation) -> str:
+    """What a change leaves of the metric: `31 ms`, or `gone` where nothing of its time stays."""
+    p = advice.predicted
+    return "gone" if p.unit == "s" and p.then <= 0 else numbers.quantity(p.then, p.unit)
+
+
 def metric_name(advice: Recommendation) -> str:
     where = numbers.dimensions(advice.predicted.dimensions)
     return f"{advice.predicted.metric} · {where}" if where else advice.predicted.metric
