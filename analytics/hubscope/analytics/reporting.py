@@ -440,7 +440,8 @@ def _not_judged(
             f"line {bad[0].line} is no prediction ({bad[0].because})"
             f"{f', nor are {len(bad) - 1} more' if bad[1:] else ''}: {ledger.REMEDY}"
         )
-        found.append(NotJudged(f"{counted(len(bad), 'line')} of the ledger {path}", because))
+        # First: a terminal shows ten, and most of a first run's are KPIs that nothing feeds.
+        found.insert(0, NotJudged(f"{counted(len(bad), 'line')} of the ledger {path}", because))
     return _once(found)
 
 
