@@ -3,6 +3,7 @@ meet what a later version shows; every report fits its schema."""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import random
@@ -20,7 +21,7 @@ from hubscope.analytics.engine import Engine
 from hubscope.analytics.findings import PREDICTION_WIDTH, size
 from hubscope.analytics.model import Report, Trace, json_schema
 from hubscope.analytics.recommend import no_method, whole
-from hubscope.analytics.render import html, markdown, text
+from hubscope.analytics.render import html, markdown, outline, text
 from hubscope.analytics.scope import Scope
 from hubscope.analytics.traces import load_trace
 from hubscope.errors import ConfigError, LakeError
@@ -824,6 +825,88 @@ def test_no_recorded_import_is_a_value(backwards: bool, lake: Any) -> None:
     assert made.verdict == ("worse" if backwards else "better")
 
 
+def test_one_cause_in_several_versions_is_told_once(new_lake: Any) -> None:
+    """Three versions with one cause: one recommendation, of the newest's evidence; mended, one score: the last one's.
+    Two causes, the near miss, are two."""
+    lake = new_lake()
+    for version, ms in (("1", 2000), ("1b", 2200), ("2", 2400)):
+        for i in range(3):
+            start(ms + 2000 + i, ms, 0)(lake, lake.run(version), random.Random(1))
+        made = checked(lake.write())
+        (finding,), (advice,) = made.bottlenecks, made.recommendations
+        assert (finding.version, advice.version, advice.for_) == (version, version, (finding.fingerprint,))
+        assert advice.predicted.now == pytest.approx(ms / 1000)
+    assert (made.ledger.predictions, [e.made_on for e in outline.told_entries(made)]) == (3, ["1b"])
+    for i in range(3):
+        start(2500 + i, 10, 0)(lake, lake.run("3"), random.Random(1))
+    made = checked(lake.write())
+    assert [r.version for r in made.recommendations] == ["2"]
+    assert (made.ledger.predictions, made.ledger.observed) == (3, 1)
+    assert [e.made_on for e in made.ledger.entries if e.observed is not None] == ["2"]
+    lake = new_lake()
+    for version in ("1", "2"):
+        for i in range(3):
+            run = lake.run(version)
+            start(4000 + i, 2000, 0)(lake, run, random.Random(1))
+            cache(5, 20)(lake, run, random.Random(1))
+    assert [r.version for r in checked(lake.write()).recommendations] == ["2", "2"]
+
+
+@pytest.mark.parametrize(("first_ms", "later_ms", "status"), [(240, 4, "resolved"), (52, 46, "unconfirmed")])
+def test_a_plugin_that_compare_calls_better_is_mended(first_ms: float, later_ms: float, status: str, lake: Any) -> None:
+    """Plugin overhead is mended where the dearest plugin's time a call is better; not where it slipped under 50 ms."""
+    for version, ms in (("1", first_ms), ("2", later_ms)):
+        for i in range(4):
+            run = lake.run(version)
+            for at in range(3):
+                one, two = lake.plugin("slow", "render", ms + (i - at) * ms / 50), lake.plugin("fast", "render", 1)
+                run.trace(lake.span("task draw", 2 * ms, one, two))
+    made = checked(lake.write())
+    (finding,) = [b for b in made.bottlenecks if b.detector == "plugin_overhead"]
+    better = {c.metric for c in made.comparisons if c.verdict == "better"}
+    assert ("plugin.time_per_call" in better) == (status == "resolved")
+    assert finding.status == status
+
+
+@pytest.mark.parametrize(
+    ("statement", "is_definition"), [("CREATE INDEX a ON memories(b)", True), ("SELECT * FROM memories", False)]
+)
+def test_a_statement_that_defines_an_index_gets_no_advice_on_indexes(
+    statement: str, is_definition: bool, lake: Any
+) -> None:
+    """It is told to run once; the near miss, a query as slow, is told of an index."""
+    for _ in range(3):
+        lake.run().trace(lake.startup(2000, lake.query(statement, 300)))
+    made = checked(lake.write())
+    (finding,) = [b for b in made.bottlenecks if b.detector == "slow_query"]
+    told = finding.sentence + outline.why_unpredicted(made, finding)
+    assert ("3 times in 3 runs: build it once, not at each start" in told) == is_definition
+    assert ("missing index" in told or "--database" in told) != is_definition
+
+
+@pytest.mark.parametrize(("starts_ms", "fine"), [((600, 650, 700), True), ((500, 600, 40_000), False)])
+def test_a_start_is_fine_only_where_its_kpi_is_judged(starts_ms: tuple[float, ...], fine: bool, lake: Any) -> None:
+    """A median under the target is not "fine" beside a KPI that is too close to call."""
+    for ms in starts_ms:
+        lake.run().trace(lake.startup(ms, lake.phase("load", 100)))
+    made = checked(lake.write())
+    assert any(c.what == "cold start" for c in made.checked_and_fine) == fine
+    assert any(n.what == "KPI startup.cold" for n in made.could_not_judge) != fine
+
+
+def test_what_goes_wholly_is_gone(lake: Any) -> None:
+    """A phase that must vanish for the start to meet its target is said to be gone; one that may stay has a limit."""
+    for i in range(3):
+        lake.run().trace(
+            lake.startup(9000 + i, lake.phase("a", 4000), lake.phase("b", 4500), lake.phase("c", 100)), gap_ms=9
+        )
+    (one, two) = checked(lake.write()).recommendations
+    assert {outline.then(r) for r in (one, two)} == {"gone"}
+    assert all(r.verify.endswith("is gone") and "0 µs" not in r.predicted.method for r in (one, two))
+    kept = dataclasses.replace(one.predicted, then=0.5)
+    assert outline.then(dataclasses.replace(one, predicted=kept)) == "500 ms"
+
+
 def test_what_was_not_saved_did_not_come_true(lake: Any) -> None:
     """The finding is gone but the time is the same or uncertain: the prediction stays open and the record untouched."""
     for version in ("1", "2"):
@@ -1498,9 +1581,29 @@ def test_bad_questions_are_refused(lake: Any, tmp_path: Path) -> None:
         report(path, databases=[tmp_path / "no.db"])
     with pytest.raises(ConfigError, match="window"):
         report(path, since=5, until=5)
-    (path / "ledger.jsonl").write_text("{}\n")
-    with pytest.raises(LakeError, match="line 1 of the ledger"):
+    (path / "ledger.jsonl").write_text('{"ledger_version": 99, "recommendation": {}}\n')
+    with pytest.raises(LakeError, match="upgrade hubscope"):
         report(path)
+
+
+@pytest.mark.parametrize("added", [b"{}\n", b'{"ledger_version": 1, "recomm', b"\xff\xfe\n", b"[1]\n", b"\n", b""])
+def test_a_damaged_line_of_the_ledger_is_named_and_left_out(added: bytes, lake: Any) -> None:
+    """The report goes on with the other predictions, says which line is none, and never changes it; a blank is none."""
+    for i in range(3):
+        start(1500 + i, 900, 800)(lake, lake.run("1"), random.Random(1))
+    kept = checked(lake.write()).ledger.predictions
+    file = lake.path / "ledger.jsonl"
+    whole = file.read_bytes()
+    file.write_bytes(added + (b"" if added.endswith(b"\n") or not added else b"\n") + whole)
+    made = checked(lake.path)
+    said = [n for n in made.could_not_judge if "of the ledger" in n.what]
+    assert kept == made.ledger.predictions > 0
+    assert [n.because.split(" is ")[0] for n in said] == (["line 1"] if added.strip() else [])
+    for i in range(3):
+        start(1500 + i, 900, 800)(lake, lake.run("2"), random.Random(1))
+    file.write_bytes(whole + added)  # half written: the next prediction has a line of its own
+    assert checked(lake.write()).ledger.predictions == 2 * kept
+    assert file.read_bytes().startswith(whole + added)
 
 
 def test_a_trace_is_read_whole(lake: Any) -> None:

@@ -7,6 +7,7 @@ reader or a crash never meets half a line.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -30,14 +31,35 @@ def path_of(lake: str) -> Path | None:
     return None if "://" in lake else Path(lake) / FILE
 
 
+@dataclasses.dataclass(frozen=True)
+class Damaged:
+    """A line of a ledger that is no prediction: half written by another program, or edited."""
+
+    line: int  # from 1
+    because: str
+
+
+# What to do about damaged lines: they are left where they are, for nobody but their owner knows what they were.
+REMEDY: Final = "remove such lines; the others stand for themselves"
+
+
 def read(path: Path) -> tuple[Recommendation, ...]:
-    """All predictions in the order they were made. LakeError for a line that is none, or a newer version's."""
+    """All predictions in the order they were made. LakeError for a file that cannot be read, or a newer version's."""
+    return _lines(path)[0]
+
+
+def damaged(path: Path) -> tuple[Damaged, ...]:
+    """The lines that `read` leaves out. Raises LakeError as it does."""
+    return _lines(path)[1]
+
+
+def _lines(path: Path) -> tuple[tuple[Recommendation, ...], tuple[Damaged, ...]]:
     if not path.exists():
-        return ()
-    found = []
+        return (), ()
+    found, left_out = [], []
     try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
         raise LakeError(f"the ledger {path} cannot be read: {error}", "is it a file that may be read?") from error
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -51,12 +73,9 @@ def read(path: Path) -> tuple[Recommendation, ...]:
                     "upgrade hubscope: pip install --upgrade hubscope",
                 )
             found.append(_recommendation(record["recommendation"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise LakeError(
-                f"line {number} of the ledger {path} is no prediction: {error!r}",
-                "remove that line; the others stand for themselves",
-            ) from error
-    return tuple(found)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            left_out.append(Damaged(number, f"{type(error).__name__}: {error}"))
+    return tuple(found), tuple(left_out)
 
 
 def is_prediction(made: Recommendation) -> bool:
@@ -77,11 +96,11 @@ def add(path: Path, made: Sequence[Recommendation]) -> None:
         for r in new
     )
     try:
-        before = path.read_text("utf-8") if path.exists() else ""
+        before = path.read_bytes() if path.exists() else b""
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".ledger-")
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(before + ("" if before.endswith("\n") or not before else "\n") + lines)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(before + (b"" if before.endswith(b"\n") or not before else b"\n") + lines.encode())
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(name, path)
@@ -98,7 +117,11 @@ def add(path: Path, made: Sequence[Recommendation]) -> None:
 def _recommendation(plain: Mapping[str, Any]) -> Recommendation:
     fields = dict(plain)
     fields["for_"] = tuple(fields.pop("for"))
-    fields["predicted"] = Predicted(**fields["predicted"])
+    predicted = Predicted(**fields["predicted"])
+    for name in ("now", "then", "saving", "low", "high"):
+        if not isinstance(getattr(predicted, name), int | float):
+            raise TypeError(f"predicted.{name} is no number")
+    fields["predicted"] = dataclasses.replace(predicted, dimensions=dict(predicted.dimensions))
     return Recommendation(**fields)
 
 
@@ -113,7 +136,7 @@ def settle(
     (service, version). The observation is the latest version's after the one it was made on. What that version does not
     show to have been changed is not observed: it stays open, and counts neither for nor against the record.
     """
-    entries = [_entry(r, scopes.get(r.service or "", ()), found) for r in made]
+    entries = _scored_once(made, [_entry(r, scopes.get(r.service or "", ()), found) for r in made], scopes)
     observed = [e for e in entries if e.observed is not None]
     errors = [abs(e.predicted - e.observed) / abs(e.observed) for e in observed if e.observed]
     return Ledger(
@@ -123,6 +146,43 @@ def settle(
         mean_absolute_percentage_error=statistics.fmean(errors) if errors else None,
         entries=tuple(entries),
     )
+
+
+def _scored_once(
+    made: Sequence[Recommendation], entries: Sequence[LedgerEntry], scopes: Mapping[str, Sequence[Scope]]
+) -> list[LedgerEntry]:
+    """Of the predictions for one cause that versions made one after another, the last is scored: one fix, one score.
+
+    The last that was seen to come true, else the last that a later version was held against.
+    """
+    place = {(name, scope.name or None): i for name, versions in scopes.items() for i, scope in enumerate(versions)}
+
+    def rank(i: int) -> tuple[bool, int]:
+        return entries[i].observed is not None, place.get((made[i].service or "", made[i].version), -1)
+
+    scored = []
+    for i, entry in enumerate(entries):
+        rivals = [
+            k
+            for k, other in enumerate(entries)
+            if other.observed_on is not None
+            and made[k].service == made[i].service
+            and made[k].version != made[i].version
+            and not set(made[k].for_).isdisjoint(made[i].for_)
+        ]
+        best = max(rivals, key=rank, default=i)
+        if entry.observed_on is not None and rank(best) > rank(i):
+            entry = dataclasses.replace(
+                entry,
+                observed_on=None,
+                observed=None,
+                observed_low=None,
+                observed_high=None,
+                covered=None,
+                reason=f"one change is scored once: by the prediction made on {made[best].version or 'no version'}",
+            )
+        scored.append(entry)
+    return scored
 
 
 def _entry(

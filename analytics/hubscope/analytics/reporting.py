@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -203,6 +203,7 @@ def _report(location: str, data: Data, service: str | None, databases: tuple[Pat
     )
     bottlenecks = _ordered(found, versions, everything.values(), settled)
     states = {fingerprint: b.status for b in bottlenecks for fingerprint in b.fingerprints}
+    recommended = _of_the_shown(recommended, bottlenecks, versions)
     recommendations = sorted(
         (
             dataclasses.replace(r, status=first_state((states[f] for f in r.for_ if f in states), "unconfirmed"))
@@ -228,7 +229,9 @@ def _report(location: str, data: Data, service: str | None, databases: tuple[Pat
         comparisons=compared,
         ledger=settled,
         checked_and_fine=_fine(outcomes, newest, compared),
-        could_not_judge=_not_judged(outcomes, newest, unpredicted, values, compared, versions, path),
+        could_not_judge=_not_judged(
+            outcomes, newest, _said_of_the_shown(unpredicted, bottlenecks), values, compared, versions, path
+        ),
         runs=tuple(run.to_model() for run in runs if not run.is_worker),
         traces=_traces(data, bottlenecks),
         lake=location,
@@ -280,17 +283,44 @@ def _ordered(
     )
 
 
+def _of_the_shown(
+    made: Sequence[Recommendation], bottlenecks: Sequence[Bottleneck], versions: Mapping[str, Sequence[Scope]]
+) -> list[Recommendation]:
+    """One recommendation a cause: that of the version whose finding is shown, so that evidence and saving agree.
+
+    What was predicted on the versions before stands in the ledger.
+    """
+    shown_on = {fingerprint: b.version for b in bottlenecks for fingerprint in b.fingerprints}
+    place = {(name, scope.name or None): i for name, scopes in versions.items() for i, scope in enumerate(scopes)}
+    kept: list[Recommendation] = []
+    newer: dict[str, str | None] = {}  # fingerprint -> the version that answers it
+    for r in sorted(made, key=lambda r: -place.get((r.service or "", r.version), -1)):
+        is_told = all(newer.get(f, r.version) == r.version for f in r.for_)
+        if is_told and any(f in shown_on and shown_on[f] == r.version for f in r.for_):
+            kept.append(r)
+            newer.update(dict.fromkeys(r.for_, r.version))
+    return kept
+
+
+def _said_of_the_shown(
+    unpredicted: Sequence[tuple[str | None, NotJudged]], bottlenecks: Sequence[Bottleneck]
+) -> list[NotJudged]:
+    """Why nothing was predicted, of the version whose finding is shown."""
+    shown_on = {fingerprint: b.version for b in bottlenecks for fingerprint in b.fingerprints}
+    return [said for version, said in unpredicted if not said.for_ or version in {shown_on.get(f) for f in said.for_}]
+
+
 def _recommend(
     versions: dict[str, list[Scope]],
     found: dict[tuple[str, str], tuple[Bottleneck, ...]],
     databases: tuple[Path, ...],
     earlier: Iterable[Recommendation],
-) -> tuple[list[Recommendation], list[NotJudged]]:
+) -> tuple[list[Recommendation], list[tuple[str | None, NotJudged]]]:
     """Recommendations for every version's findings. What was predicted stands: once a later version has run, what the
     ledger holds for a finding is repeated, not made anew."""
     recorded = list(earlier)
     made: list[Recommendation] = []
-    unpredicted: list[NotJudged] = []
+    unpredicted: list[tuple[str | None, NotJudged]] = []
     for scopes in versions.values():
         for scope in scopes:
             findings = found[scope.service, scope.name]
@@ -308,7 +338,7 @@ def _recommend(
             for recommender in RECOMMENDERS:
                 advice = recommender(case)
                 made.extend(advice.recommendations)
-                unpredicted.extend(advice.not_judged)
+                unpredicted.extend((scope.name or None, said) for said in advice.not_judged)
     return made, unpredicted
 
 
@@ -406,6 +436,13 @@ def _not_judged(
         )
     if path is None:
         found.append(NotJudged("the ledger", "a lake at a URL has no ledger; predictions are not kept"))
+    elif bad := ledger.damaged(path):
+        because = (
+            f"line {bad[0].line} is no prediction ({bad[0].because})"
+            f"{f', nor are {len(bad) - 1} more' if bad[1:] else ''}: {ledger.REMEDY}"
+        )
+        # First: a terminal shows ten, and most of a first run's are KPIs that nothing feeds.
+        found.insert(0, NotJudged(f"{counted(len(bad), 'line')} of the ledger {path}", because))
     return _once(found)
 
 

@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from hubscope.analytics import comparisons
 from hubscope.analytics.findings import CACHE_GAIN, N_PLUS_ONE_QUERIES, counted, size
 from hubscope.analytics.metrics import observe
 from hubscope.analytics.model import Bottleneck
@@ -64,12 +65,20 @@ def change(before: Scope, later: Scope, metric: str, dimensions: Dimensions, lea
 
 
 def mended(finding: Bottleneck, before: Scope, later: Scope) -> bool:
-    """Whether `later`, which does not show the finding, shows that its cause was changed. No metric, no proof."""
+    """Whether `later`, which does not show the finding, shows that its cause was changed. No metric, no proof.
+
+    What a comparison of the two calls better is shown as well: one product says one thing.
+    """
     told_by = metric_of(finding)
     if told_by is None:
         return False
     metric, dimensions = told_by
-    return change(before, later, metric, dimensions, 0.0, "1" if metric in _HIGHER_IS_BETTER else "s").is_shown
+    if change(before, later, metric, dimensions, 0.0, "1" if metric in _HIGHER_IS_BETTER else "s").is_shown:
+        return True
+    return any(
+        c.verdict == "better" and c.metric == metric and dict(c.dimensions) == dict(dimensions)
+        for c in comparisons.compare_groups([(before, later)])
+    )
 
 
 def metric_of(finding: Bottleneck) -> tuple[str, Dimensions] | None:
@@ -90,6 +99,8 @@ def metric_of(finding: Bottleneck) -> tuple[str, Dimensions] | None:
             return "vector.search_duration", facts["of"]
         case "plugin_over_quota" if any(b["resource"] == "execution" for b in facts["breaches"]):
             return "plugin.time_per_call", {"plugin": facts["plugin"], "hook": facts["hook"]}
+        case "plugin_overhead" if facts["dearest"]:
+            return "plugin.time_per_call", facts["dearest"]
         case "low_cache_hit_rate":
             return "cache.hit_rate", {"cache": facts["cache"]}
     return None

@@ -128,6 +128,27 @@ def lake(lake: str) -> Iterator[Check]:
             yield Check("lake", FAIL, error.message, error.remedy)
     else:
         yield Check("lake", OK, f"{lake} can be read: {rows[0][0]:,} spans")
+        yield from _ledger(lake)
+
+
+def _ledger(lake: str) -> Iterator[Check]:
+    """Each line of the ledger is a prediction."""
+    from hubscope.analytics import ledger
+
+    path = ledger.path_of(lake)
+    if path is None or not path.exists():
+        return
+    try:
+        bad, good = ledger.damaged(path), len(ledger.read(path))
+    except HubscopeError as error:
+        yield Check("ledger", FAIL, error.message, error.remedy)
+        return
+    if bad:
+        lines = ", ".join(str(one.line) for one in bad[:5]) + (f" and {len(bad) - 5} more" if bad[5:] else "")
+        detail = f"no prediction in {path}: line {lines} ({bad[0].because}); {good} others are read"
+        yield Check("ledger", WARN, detail, ledger.REMEDY)
+    else:
+        yield Check("ledger", OK, f"{good} prediction{'s' * (good != 1)}")
 
 
 def _folder(folder: Path) -> Iterator[Check]:

@@ -5,6 +5,7 @@ Not reported where plugins that are over their quota explain it: then that is th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from hubscope.analytics.detectors import plugin_over_quota
@@ -26,7 +27,7 @@ from hubscope.analytics.findings import (
     worst,
 )
 from hubscope.analytics.model import Bottleneck, Checked, NotJudged
-from hubscope.analytics.scope import Scope
+from hubscope.analytics.scope import Row, Scope
 
 NAME: Final = "plugin_overhead"
 
@@ -77,7 +78,19 @@ def detect(scope: Scope) -> Outcome:
                     ),
                     evidence=one_span(example["worst_trace"], None),
                     version=scope.name or None,
-                    facts={"p95_s": p95_s, "target_s": target_s, "plugins": [p for (p,), _ in dearest[:8]]},
+                    facts={
+                        "p95_s": p95_s,
+                        "target_s": target_s,
+                        "plugins": [p for (p,), _ in dearest[:8]],
+                        "dearest": _dearest_hook(calls, [p for (p,), _ in dearest[:1]]),
+                    },
                 )
             )
     return Outcome(tuple(findings), tuple(fine), tuple(not_judged))
+
+
+def _dearest_hook(calls: Sequence[Row], plugins: Sequence[str]) -> dict[str, str]:
+    """The plugin's hook that took most time, as the dimensions of plugin.time_per_call; {} where none was seen."""
+    hooks = grouped([row for row in calls if row["plugin"] in plugins], "plugin", "hook")
+    most = max(hooks.items(), key=lambda item: total(item[1], "sum_s"), default=None)
+    return {"plugin": most[0][0], "hook": most[0][1]} if most else {}

@@ -35,6 +35,13 @@ from hubscope.analytics.model import Bottleneck, Checked
 from hubscope.analytics.scope import Row, Scope
 
 NAME: Final = "slow_query"
+# Statements that define tables and indexes or rebuild them: they read what there is, and no index spares them that.
+DEFINITIONS: Final = frozenset({"CREATE", "DROP", "ALTER", "REINDEX", "VACUUM", "ANALYZE", "TRUNCATE"})
+
+
+def once(operation: str) -> str:
+    """What to do about a statement that defines something."""
+    return "build it once, not at each start" if operation.startswith("hub.startup") else "do it once, not each time"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +124,11 @@ def _finding(scope: Scope, shape: str, places: list[Place], target_s: float, roo
     returned = _rows_returned(scope, shape)
     why = f"p95 {duration(main.p95_s)}, target {duration(target_s)}" if main.over else f"{main.share:.0%} of its time"
     few = ""
-    if returned is not None and _wasteful(scope, shape, main.median_s):
+    is_definition = shape.split(" ", 1)[0].upper() in DEFINITIONS
+    if is_definition:
+        runs = counted(len({row["run"] for row in main.rows}), "run")
+        few = f", {counted(round(main.count), 'time')} in {runs}: {once(main.operation)}"
+    elif returned is not None and _wasteful(scope, shape, main.median_s):
         rows = counted(round(returned), "row")
         few = f" for {rows}, so it most likely reads many more than it returns: look for a missing index"
     # The first by name, not the dearest: which one that is changes from run to run.
@@ -156,6 +167,7 @@ def _finding(scope: Scope, shape: str, places: list[Place], target_s: float, roo
             "count": main.count,
             "seconds": main.spent_s,
             "rows_returned": returned,
+            "is_definition": is_definition,
             "operations": [
                 {
                     "operation": place.operation,

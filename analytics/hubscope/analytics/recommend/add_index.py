@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from hubscope.analytics.findings import duration
+from hubscope.analytics.detectors.slow_query import once
+from hubscope.analytics.findings import counted, duration
 from hubscope.analytics.metrics import observe
 from hubscope.analytics.model import Bottleneck
 from hubscope.analytics.recommend import sqlite_copy as sqlite
@@ -72,6 +73,10 @@ def _by_index(timed: Sequence[Timed]) -> list[list[Timed]]:
 def _one(case: Case, finding: Bottleneck) -> Advice | Timed:
     facts = finding.facts
     what = "an index"
+    if finding.facts["is_definition"]:
+        times = counted(round(facts["count"]), "time")
+        because = f"an index speeds up no statement that defines one: it ran {times}; {once(finding.operation)}"
+        return not_made(finding, "building it once", because)
     if facts["system"] != "sqlite":
         return not_made(finding, what, f"the database is {facts['system']}; only SQLite can be timed on a copy")
     if not case.databases:

@@ -114,6 +114,7 @@ def _to_target(
     if now <= target_s:
         return not_made(finding, "making it faster", "the typical one meets its target; only the slow ones miss it")
     then = now - (now - target_s) * share
+    excess = f"the excess over {duration(target_s)}" if target_s > 0 else "all of it"
     return recommended(
         case,
         finding,
@@ -126,9 +127,7 @@ def _to_target(
         then=then,
         then_low=0.0,
         then_high=now - (now - target_s) * share * 0.5,
-        method=(
-            f"the excess over {duration(target_s)}, of which {share:.0%} lies on the critical path of its worst trace"
-        ),
+        method=f"{excess}, of which {share:.0%} lies on the critical path of its worst trace",
         saved_s=(now - then) * count,
-        verify=f"{metric} of {finding.operation} meets {duration(target_s)}",
+        verify=f"{metric} of {finding.operation} {f'meets {duration(target_s)}' if target_s > 0 else 'is gone'}",
     )

@@ -97,7 +97,7 @@ def _items(report: Report, top: int) -> str:
             blocks.append(f"{number}. **{findings[0]}** {rest}")
             continue
         predicted = advice.predicted
-        now, then = numbers.quantity(predicted.now, predicted.unit), numbers.quantity(predicted.then, predicted.unit)
+        now, then = numbers.quantity(predicted.now, predicted.unit), outline.then(advice)
         lines = [
             f"{number}. **{_text(advice.change)}** ({_code(advice.where)})",
             f"saves {outline.saving(advice)} of {_code(outline.metric_name(advice))}: {now} → {then}"

@@ -220,14 +220,14 @@ def items(report: Report) -> tuple[Item, ...]:
     """What is open, then what is unconfirmed, then what is mended; in each, recommendations with their findings,
     largest saving first, then the findings that none stands for."""
     by_fingerprint = {fingerprint: finding for finding in report.bottlenecks for fingerprint in finding.fingerprints}
-    ledger = {entry.fingerprint: entry for entry in report.ledger.entries if entry.observed_on is not None}
+    ledger = {(e.fingerprint, e.made_on): e for e in report.ledger.entries if e.observed_on is not None}
     advised = [
         Item(
             advice,
             tuple(
                 {by_fingerprint[f].fingerprint: by_fingerprint[f] for f in advice.for_ if f in by_fingerprint}.values()
             ),
-            ledger.get(advice.fingerprint),
+            ledger.get((advice.fingerprint, advice.version)),
         )
         for advice in report.recommendations
     ]
@@ -398,6 +398,12 @@ def saving(advice: Recommendation) -> str:
     predicted = advice.predicted
     span = numbers.interval(predicted.low, predicted.high, predicted.unit)
     return f"{numbers.quantity(predicted.saving, predicted.unit)} ({span or 'one run: no range'})"
+
+
+def then(advice: Recommendation) -> str:
+    """What a change leaves of the metric: `31 ms`, or `gone` where nothing of its time stays."""
+    p = advice.predicted
+    return "gone" if p.unit == "s" and p.then <= 0 else numbers.quantity(p.then, p.unit)
 
 
 def metric_name(advice: Recommendation) -> str:

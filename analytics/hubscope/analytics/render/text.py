@@ -231,7 +231,7 @@ def _saving(item: outline.Item) -> str:
     if advice is None:
         return ""
     predicted = advice.predicted
-    now, then = numbers.quantity(predicted.now, predicted.unit), numbers.quantity(predicted.then, predicted.unit)
+    now, then = numbers.quantity(predicted.now, predicted.unit), outline.then(advice)
     text = f"{outline.saving(advice)} of {outline.metric_name(advice)}: {now} → {then}"
     in_all = outline.saving_worth(advice)
     return f"{text}; {in_all}" if in_all else text
