@@ -151,7 +151,7 @@ def test_an_old_day_is_rewritten_once_and_read_with_the_rest(
     assert [f.day for f in files(lake) if f.is_cold] == ["2024-10-04", "2024-10-05"]
     assert len([f for f in files(lake) if not f.is_cold]) == 2
     where = tmp_path / elsewhere if elsewhere else lake
-    assert len(list((where / TRACES).glob(f"Date=*/{COLD}*.parquet"))) == 2
+    assert len(list((where / TRACES).rglob(f"Date=*/{COLD}*.parquet"))) == 2
     version = DeltaTable(f"{lake}/{TRACES}").version()
     upkeep.keep()
     assert DeltaTable(f"{lake}/{TRACES}").version() == version
@@ -291,3 +291,29 @@ def test_a_move_that_is_killed_shows_every_row_once(
     for _ in range(2):
         upkeep._clean(TRACES, 0.0, now=True)
     assert len(lakes.parquet_files(lake) | lakes.parquet_files(cold)) == len(files(lake)) == 4
+
+
+def test_lakes_that_share_a_cold_folder_leave_each_other_alone(tmp_path: Path, lakes: Any) -> None:
+    """Two lakes with one `cold_url` keep their cold days, also after vacuum has looked for orphans there twice, and
+    also those that an older version put beside each other; a lake that was moved keeps its folder."""
+    cold = tmp_path / "cold"
+    policy = {"cold_after_s": lakes.DAY_S, "cold_url": str(cold)}
+    now = at(FIRST + 3.01, lakes)
+    for name in ("one", "two"):
+        for segment, day in ((1, FIRST), (2, FIRST + 1)):
+            LakeExporter(str(tmp_path / name), upkeep=False).export(lakes.batch(segment, f"{name}{segment}", day=day))
+            if segment == 1:  # as it was cooled before a table's id stood in the path
+                table = DeltaTable(f"{tmp_path}/{name}/{TRACES}")
+                base = f"file://{cold}/{TRACES}"
+                lake_cold.move(TRACES, table, Storage(table.table_uri), files_of(table), base, threading.Event())
+        lakes.upkeep(tmp_path / name, now, **policy).keep()
+    (tmp_path / "two").rename(tmp_path / "moved")
+    for path in cold.rglob("*.parquet"):
+        os.utime(path, (0, FIRST * lakes.DAY_S))
+    for name in ("one", "moved"):
+        upkeep = lakes.upkeep(tmp_path / name, now, **policy)
+        for _ in range(2):
+            upkeep._clean(TRACES, 0.0, now=True)
+    assert lakes.seen(tmp_path / "one") == ["one1", "one2"]
+    assert lakes.seen(tmp_path / "moved") == ["two1", "two2"]
+    assert len(lakes.parquet_files(cold)) == 4

@@ -203,7 +203,7 @@ class Upkeep:
         table = self._open(name)
         if table is None:
             return
-        base = cold_base(self._policy.cold_url, name)
+        base = cold_base(self._policy.cold_url, name, str(table.metadata().id))
         for files in lake_cold.due(files_of(table), before_day, int(now_unix_s * 1000)):
             if base or self._has_room(files):
                 lake_cold.move(name, table, self._storage(name, table), files, base, self._stopping)
@@ -275,7 +275,7 @@ class Upkeep:
             return
         bases = {split(file.path)[0] for file in files_of(table) if is_elsewhere(file.path)}
         if self._policy.cold_url:
-            bases.add(cold_base(self._policy.cold_url, name))
+            bases.add(cold_base(self._policy.cold_url, name, str(table.metadata().id)))
         self._vacuum(name, table, self._storage(name, table), sorted(bases), grace_s)
 
     def _measure(self) -> None:
