@@ -384,6 +384,19 @@ def test_tiers_that_contradict_each_other_are_named(tmp_path: Path) -> None:
     assert problem.startswith("exporters.lake.retention: must be longer than exporters.lake.cold_after")
 
 
+@pytest.mark.parametrize("spelling", ["file://{0}/lake", "{0}/link", "{0}/lake/otel_traces", "file://{0}/x/..", "{0}"])
+def test_a_cold_place_is_beside_the_lake(tmp_path: Path, spelling: str) -> None:
+    """The lake itself, what is inside it and what it stands in are refused as `cold_url`, however they are spelled; a
+    folder beside it whose name begins like it is taken."""
+    (tmp_path / "lake").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "lake")
+    content = "exporters: {lake: {cold_after: 1d, cold_url: '%s'}}"
+    (problem,) = problems_of(tmp_path, "c.yaml", content % spelling.format(tmp_path))
+    assert problem.startswith("exporters.lake.cold_url: ")
+    (tmp_path / "d.yaml").write_text(content % f"{tmp_path}/lake-cold")
+    assert load(config_path=str(tmp_path / "d.yaml"), default_lake=str(tmp_path / "lake")).keep.cold_url
+
+
 def refusal_of(tmp_path: Path, name: str, content: str) -> str:
     (tmp_path / name).write_text(content, "utf-8")
     with pytest.raises(ConfigError) as caught:
