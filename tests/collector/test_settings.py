@@ -374,6 +374,12 @@ def test_no_value_brings_a_reader_down(value: Any) -> None:
             assert str(error)  # noqa: PT017 - as above
 
 
+def test_an_age_that_no_calendar_has_is_refused(tmp_path: Path) -> None:
+    """A retention before the year 1 is refused with the most there may be: it ended the lake's upkeep."""
+    (problem,) = problems_of(tmp_path, "c.yaml", "exporters: {lake: {retention: 800000d}}")
+    assert problem.startswith("exporters.lake.retention: must be at most 36500d")
+
+
 def test_tiers_that_contradict_each_other_are_named(tmp_path: Path) -> None:
     """A cold place without an age, one that is the lake itself, and a retention before the cold tier are refused."""
     lake = f"exporters: {{lake: {{cold_url: {tmp_path}/lake}}}}"

@@ -96,7 +96,7 @@ class Telemetry:
         refusal = self._intake.refusal()
         segments = sealed_segments(settings.wal_dir)
         exporters = worker.get("exporters", {})
-        reason = refusal.message if refusal is not None else self._degraded(exporters, age_s)
+        reason = refusal.message if refusal is not None else self._degraded(worker, age_s)
         status = "ok" if reason is None else "degraded" if refusal is None else "refusing"
         if self._live.stopping:
             status, reason = "stopping", "the collector is stopping"
@@ -115,7 +115,9 @@ class Telemetry:
             "worker": {"pid": worker.get("pid"), "alive": age_s < WORKER_FRESH_S, "age_s": round(age_s, 3)},
             "exporters": exporters,
             "processors": worker.get("processors", {}),
-            "lake_upkeep": {key: worker.get("lake", {}).get(key) or None for key in ("low_disk", "last_drop")},
+            "lake_upkeep": {
+                key: worker.get("lake", {}).get(key) or None for key in ("low_disk", "last_drop", "failing")
+            },
         }
 
     def metrics(self) -> str:
@@ -126,7 +128,8 @@ class Telemetry:
             settings, self._intake, self._counters, self._memory, worker, age_s, self._processes, self._started_s
         )
 
-    def _degraded(self, exporters: dict[str, Any], worker_age_s: float) -> str | None:
+    def _degraded(self, worker: dict[str, Any], worker_age_s: float) -> str | None:
+        exporters = worker.get("exporters", {})
         unwritten = str(exporters.get("lake", {}).get("last_error") or "")
         if unwritten:
             return unwritten
@@ -135,7 +138,7 @@ class Telemetry:
         for name, exporter in sorted(exporters.items()):
             if exporter.get("last_error"):
                 return f"{name}: {exporter['last_error']}"
-        return None
+        return worker.get("lake", {}).get("failing") or None
 
 
 def telemetry_security(settings: CollectorSettings) -> Security | None:
