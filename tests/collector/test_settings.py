@@ -380,6 +380,14 @@ def test_an_age_that_no_calendar_has_is_refused(tmp_path: Path) -> None:
     assert problem.startswith("exporters.lake.retention: must be at most 36500d")
 
 
+def test_colons_make_no_number(tmp_path: Path) -> None:
+    """YAML 1.1 takes 12:30:00 for 45,000 and 1:30 for 90: they are refused, with what to write."""
+    content = "exporters: {lake: {retention: 12:30:00, max_size: 1:30, reader_grace: 1:30.5}}"
+    problems = problems_of(tmp_path, "c.yaml", content)
+    assert len(problems) == 3
+    assert all(problem.endswith("; write it as one number with a unit") for problem in problems)
+
+
 def test_tiers_that_contradict_each_other_are_named(tmp_path: Path) -> None:
     """A cold place without an age, one that is the lake itself, and a retention before the cold tier are refused."""
     lake = f"exporters: {{lake: {{cold_url: {tmp_path}/lake}}}}"

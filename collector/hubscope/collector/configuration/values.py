@@ -398,5 +398,6 @@ def _number_and_unit(value: Any, wanted: str) -> tuple[float, str]:
         return float(value), ""
     found = _NUMBER_AND_UNIT.fullmatch(value) if isinstance(value, str) else None
     if found is None:
-        raise ValueError(f"must be {wanted}, got {shown(value)}")
+        hint = "; write it as one number with a unit" if isinstance(value, str) and ":" in value else ""
+        raise ValueError(f"must be {wanted}, got {shown(value)}{hint}")
     return float(found[1]), found[2]
