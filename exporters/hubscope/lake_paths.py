@@ -87,13 +87,22 @@ def split(path: str) -> tuple[str, str]:
     return base, f"{PARTITION}={rest}"
 
 
-def cold_base(cold_url: str, name: str) -> str:
-    """What the paths of a table's cold files begin with: '' in the table's own folder, else a URL without a slash."""
+def cold_base(cold_url: str, name: str, table_id: str) -> str:
+    """What the paths of a table's cold files begin with: '' in the table's own folder, else a URL without a slash.
+
+    `table_id` is the table's in its Delta metadata, which moving a lake does not change, nor writing it from elsewhere.
+    With it lakes share a cold folder: what nobody's log names in there is of one table alone, which may remove it.
+    """
     if not cold_url:
         return ""
     if "://" not in cold_url:
-        return f"file://{Path(cold_url).absolute()}/{name}"
-    return f"{cold_url.rstrip('/')}/{name}"
+        cold_url = f"file://{Path(cold_url).absolute()}"
+    return f"{cold_url.rstrip('/')}/{name}/{table_id}"
+
+
+def is_own_base(base: str, table_id: str) -> bool:
+    """Whether a folder of cold files is one table's alone: older versions' stand in one for all lakes."""
+    return base.endswith(f"/{table_id}")
 
 
 def local_path(path: str) -> Path | None:

@@ -376,6 +376,20 @@ def test_no_value_brings_a_reader_down(value: Any) -> None:
             assert str(error)  # noqa: PT017 - as above
 
 
+def test_an_age_that_no_calendar_has_is_refused(tmp_path: Path) -> None:
+    """A retention before the year 1 is refused with the most there may be: it ended the lake's upkeep."""
+    (problem,) = problems_of(tmp_path, "c.yaml", "exporters: {lake: {retention: 800000d}}")
+    assert problem.startswith("exporters.lake.retention: must be at most 36500d")
+
+
+def test_colons_make_no_number(tmp_path: Path) -> None:
+    """YAML 1.1 takes 12:30:00 for 45,000 and 1:30 for 90: they are refused, with what to write."""
+    content = "exporters: {lake: {retention: 12:30:00, max_size: 1:30, reader_grace: 1:30.5}}"
+    problems = problems_of(tmp_path, "c.yaml", content)
+    assert len(problems) == 3
+    assert all(problem.endswith("; write it as one number with a unit") for problem in problems)
+
+
 def test_tiers_that_contradict_each_other_are_named(tmp_path: Path) -> None:
     """A cold place without an age, one that is the lake itself, and a retention before the cold tier are refused."""
     lake = f"exporters: {{lake: {{cold_url: {tmp_path}/lake}}}}"
@@ -384,6 +398,19 @@ def test_tiers_that_contradict_each_other_are_named(tmp_path: Path) -> None:
     both = "exporters: {lake: {cold_after: 30d, retention: 720h}}"
     (problem,) = problems_of(tmp_path, "d.yaml", both)
     assert problem.startswith("exporters.lake.retention: must be longer than exporters.lake.cold_after")
+
+
+@pytest.mark.parametrize("spelling", ["file://{0}/lake", "{0}/link", "{0}/lake/otel_traces", "file://{0}/x/..", "{0}"])
+def test_a_cold_place_is_beside_the_lake(tmp_path: Path, spelling: str) -> None:
+    """The lake itself, what is inside it and what it stands in are refused as `cold_url`, however they are spelled; a
+    folder beside it whose name begins like it is taken."""
+    (tmp_path / "lake").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "lake")
+    content = "exporters: {lake: {cold_after: 1d, cold_url: '%s'}}"
+    (problem,) = problems_of(tmp_path, "c.yaml", content % spelling.format(tmp_path))
+    assert problem.startswith("exporters.lake.cold_url: ")
+    (tmp_path / "d.yaml").write_text(content % f"{tmp_path}/lake-cold")
+    assert load(config_path=str(tmp_path / "d.yaml"), default_lake=str(tmp_path / "lake")).keep.cold_url
 
 
 def refusal_of(tmp_path: Path, name: str, content: str) -> str:

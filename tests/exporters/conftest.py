@@ -60,7 +60,7 @@ def parquet_files(folder: Path) -> set[str]:
     return {path.name for path in folder.rglob("*.parquet") if path.parent.name != "_delta_log"}
 
 
-def upkeep(lake: Path | str, now_unix_s: Callable[[], float] = lambda: DAY * DAY_S, **policy: Any) -> Upkeep:
+def upkeep(lake: Path | str, now_unix_s: Callable[[], float] = lambda: (DAY + 3) * DAY_S, **policy: Any) -> Upkeep:
     """An upkeep whose steps the test calls itself, at a time that the test says."""
     made = Upkeep(str(lake), {}, None, now_unix_s)
     made._policy = LakePolicy(**{"min_free_disk_bytes": 0, **policy})

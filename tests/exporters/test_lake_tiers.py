@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
@@ -18,11 +19,13 @@ from deltalake.exceptions import CommitFailedError
 from hubscope.analytics.connect import connect
 from hubscope.exporters import lake_cold, lake_merge
 from hubscope.exporters.lake import LakeExporter
+from hubscope.exporters.lake_clock import TrustedClock
 from hubscope.exporters.lake_files import Storage
 from hubscope.exporters.lake_retention import days_beyond, past
 from hubscope.exporters.lake_upkeep import Upkeep
 from hubscope.lake_paths import COLD, DataFile, files_of
 from hubscope.lake_schema import TRACES
+from hubscope.processors.batch import Batch
 
 FIRST = 20_000  # 2024-10-04
 NAMES = {FIRST: ("a", "b"), FIRST + 1: ("c", "d"), FIRST + 2: ("e", "f")}
@@ -131,8 +134,8 @@ def test_rollups_have_an_age_of_their_own() -> None:
     """Neither size nor room on the disk drops from a table that is not named; age 0 keeps for ever."""
     old = DataFile("Date=2024-10-04/x", 10, 1, "2024-10-04", None, 0)
     new = DataFile("Date=2024-10-05/x", 10, 1, "2024-10-05", None, 0)
-    assert days_beyond({"t": [old, new], "hub_rollup": [old]}, ["t"], 5) == ["2024-10-04"]
-    assert days_beyond({"t": [new], "hub_rollup": [old]}, ["t"], 5) == []
+    assert days_beyond({"t": [old, new], "hub_rollup": [old]}, ["t"], 5, "2024-10-06") == ["2024-10-04"]
+    assert days_beyond({"t": [new], "hub_rollup": [old]}, ["t"], 5, "2024-10-06") == []
     assert past([old], 1e12, 0.0) == []
 
 
@@ -151,7 +154,7 @@ def test_an_old_day_is_rewritten_once_and_read_with_the_rest(
     assert [f.day for f in files(lake) if f.is_cold] == ["2024-10-04", "2024-10-05"]
     assert len([f for f in files(lake) if not f.is_cold]) == 2
     where = tmp_path / elsewhere if elsewhere else lake
-    assert len(list((where / TRACES).glob(f"Date=*/{COLD}*.parquet"))) == 2
+    assert len(list((where / TRACES).rglob(f"Date=*/{COLD}*.parquet"))) == 2
     version = DeltaTable(f"{lake}/{TRACES}").version()
     upkeep.keep()
     assert DeltaTable(f"{lake}/{TRACES}").version() == version
@@ -291,3 +294,97 @@ def test_a_move_that_is_killed_shows_every_row_once(
     for _ in range(2):
         upkeep._clean(TRACES, 0.0, now=True)
     assert len(lakes.parquet_files(lake) | lakes.parquet_files(cold)) == len(files(lake)) == 4
+
+
+def test_lakes_that_share_a_cold_folder_leave_each_other_alone(tmp_path: Path, lakes: Any) -> None:
+    """Two lakes with one `cold_url` keep their cold days, also after vacuum has looked for orphans there twice, and
+    also those that an older version put beside each other; a lake that was moved keeps its folder."""
+    cold = tmp_path / "cold"
+    policy = {"cold_after_s": lakes.DAY_S, "cold_url": str(cold)}
+    now = at(FIRST + 3.01, lakes)
+    for name in ("one", "two"):
+        for segment, day in ((1, FIRST), (2, FIRST + 1)):
+            LakeExporter(str(tmp_path / name), upkeep=False).export(lakes.batch(segment, f"{name}{segment}", day=day))
+            if segment == 1:  # as it was cooled before a table's id stood in the path
+                table = DeltaTable(f"{tmp_path}/{name}/{TRACES}")
+                base = f"file://{cold}/{TRACES}"
+                lake_cold.move(TRACES, table, Storage(table.table_uri), files_of(table), base, threading.Event())
+        lakes.upkeep(tmp_path / name, now, **policy).keep()
+    (tmp_path / "two").rename(tmp_path / "moved")
+    for path in cold.rglob("*.parquet"):
+        os.utime(path, (0, FIRST * lakes.DAY_S))
+    for name in ("one", "moved"):
+        upkeep = lakes.upkeep(tmp_path / name, now, **policy)
+        for _ in range(2):
+            upkeep._clean(TRACES, 0.0, now=True)
+    assert lakes.seen(tmp_path / "one") == ["one1", "one2"]
+    assert lakes.seen(tmp_path / "moved") == ["two1", "two2"]
+    assert len(lakes.parquet_files(cold)) == 4
+
+
+def test_one_span_of_the_far_future_does_not_make_today_old(lake: Path, lakes: Any) -> None:
+    """A file whose day has not come, or is that of no time, is of the day it was written: it neither takes the place
+    of the newest day, nor stays for ever, nor goes at once."""
+    today = "2024-10-06"
+    written_ms = int((FIRST + 2) * lakes.DAY_S * 1000)
+    yesterday, now, future, none = (
+        DataFile(f"Date={day}/x", 10, 1, day, None, written_ms)
+        for day in ("2024-10-05", today, "2099-01-01", "1970-01-01")
+    )
+    assert days_beyond({"t": [yesterday, now, future, none]}, ["t"], 1, today) == ["2024-10-05"]
+    assert past([none, future], (FIRST + 3.9) * lakes.DAY_S, lakes.DAY_S) == []
+    assert past([none, future], (FIRST + 4.1) * lakes.DAY_S, lakes.DAY_S) == [none, future]
+    LakeExporter(str(lake), upkeep=False).export(lakes.batch(7, "future", day=47_000))
+    lakes.upkeep(lake, at(FIRST + 3, lakes), max_size_bytes=1).keep()
+    assert lakes.seen(lake) == ["future"]  # of the day it was written, which is after all others here
+
+
+def test_a_clock_that_jumps_drops_nothing(lake: Path, lakes: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """400 days ahead nothing is dropped by age, from the first look on or later, unless the clock stays so for a day;
+    a weekend's sleep is no jump. It is said once."""
+    clock = {"wall": 0.0, "monotonic": 0.0}
+    newest_s = max(file.written_unix_ms for file in files(lake)) / 1000
+    upkeep = lakes.upkeep(lake, lambda: clock["wall"], retention_s=10_000 * lakes.DAY_S)
+    upkeep._trusted_clock = TrustedClock(lambda: clock["wall"], lambda: clock["monotonic"])
+    for wall_days, monotonic_s in ((10_000, 0.0), (1, 60.0), (3.9, 120.0), (10_000, 180.0), (10_000, 80_000.0)):
+        clock.update(wall=newest_s + wall_days * lakes.DAY_S, monotonic=monotonic_s)
+        upkeep.keep()
+        assert lakes.seen(lake) == list("abcdef")
+    assert caplog.text.count("no day is dropped by age") == 2
+    clock["monotonic"] = 180.0 + lakes.DAY_S
+    upkeep.keep()
+    assert lakes.seen(lake) == []
+
+
+def test_rows_without_a_time_are_filed_where_they_were_received(tmp_path: Path, lakes: Any) -> None:
+    """A row that has no time keeps its time 0 and gets the day it came as its `Date`, so a retention keeps it."""
+    batch = Batch(
+        1, (FIRST + 2) * lakes.DAY_NS, {TRACES: pa.concat_tables([lakes.rows("none", day=0), lakes.rows("a")])}
+    )
+    LakeExporter(str(tmp_path), upkeep=False).export(batch)
+    assert sorted(file.day for file in files(tmp_path)) == ["2024-10-04", "2024-10-06"]
+    found = connect(tmp_path).execute("SELECT TimestampUnixNano FROM otel_traces WHERE SpanName = 'none'").fetchall()
+    assert found == [(1,)]
+    lakes.upkeep(tmp_path, at(FIRST + 4, lakes), retention_s=3 * lakes.DAY_S).keep()
+    assert lakes.seen(tmp_path) == ["none"]
+
+
+def test_an_upkeep_that_fails_unexpectedly_lives_on(
+    lake: Path, lakes: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever a step raises is said once and stands in the status; the rest goes on, and it is tried again."""
+
+    def broken(self: Upkeep) -> None:
+        raise ValueError("year -164 is out of range")
+
+    upkeep = lakes.upkeep(lake, at(FIRST + 3.01, lakes), retention_s=2 * lakes.DAY_S)
+    with monkeypatch.context() as patch:
+        patch.setattr(Upkeep, "_retain", broken)
+        upkeep.keep()
+        upkeep.keep()
+    assert caplog.text.count("the lake's upkeep (retention) fails: ValueError: year -164") == 1
+    assert "year -164" in upkeep.status()["failing"]
+    assert upkeep.status()["tables"]
+    upkeep.keep()
+    assert lakes.seen(lake) == list("cdef")
+    assert upkeep.status()["failing"] == ""

@@ -11,6 +11,7 @@ from hubscope.collector.kept_rows import Kept, KeptRows
 from hubscope.collector.lake_queue import Handed, LakeQueue
 from hubscope.collector.log.cursors import Cursor
 from hubscope.collector.suspects import Suspects
+from hubscope.collector.writer_identity import WriterIdentity
 from hubscope.errors import LakeError, PermanentError
 from hubscope.exporters.lake import LakeExporter
 from hubscope.processors.batch import Batch
@@ -33,12 +34,14 @@ class LakeDelivery(Delivery):
         queue: LakeQueue,
         kept: KeptRows,
         suspects: Suspects,
+        identity: WriterIdentity,
     ) -> None:
         super().__init__(exporter, cursor, stop, draining)
         self._lake = exporter
         self._queue = queue
         self._kept = kept
         self._suspects = suspects
+        self._identity = identity
         self._trying_since_s = 0.0  # of the monotonic clock; 0 where nothing is to be done
 
     def is_away(self) -> bool:
@@ -63,11 +66,14 @@ class LakeDelivery(Delivery):
             self._trying_since_s = 0.0
             while (handed := self._queue.first(self._stopping)) is not None:
                 self._trying_since_s = time.monotonic()
-                found = self._read(handed)
-                if found is None or not self._deliver(found.batch):
+                if not self._until_it_works(lambda: self._identity.compare(self._lake, self.cursor)):
                     return
-                self.sent += found.request_count
-                self._advance(handed.segment)
+                if handed.segment > self.cursor.segment:  # else the lake was found to have it
+                    found = self._read(handed)
+                    if found is None or not self._deliver(found.batch):
+                        return
+                    self.sent += found.request_count
+                    self._advance(handed.segment)
                 self._queue.done()
                 self._trying_since_s = 0.0
 

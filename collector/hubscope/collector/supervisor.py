@@ -28,6 +28,7 @@ from hubscope.collector import leases, logs, notify, reload
 from hubscope.collector.configuration.addresses import Address
 from hubscope.collector.configuration.settings import CollectorSettings
 from hubscope.collector.lock import hold
+from hubscope.collector.log.owner import check_lake
 from hubscope.collector.log.wal import sealed_segments
 from hubscope.collector.private import keep_files_private
 from hubscope.errors import EXIT_DONE, EXIT_UNREADABLE, ConfigError, HubscopeError, LakeError
@@ -191,6 +192,10 @@ def run(settings: CollectorSettings, load_again: Callable[[], CollectorSettings]
     _check_lake(settings.lake)
     state_dir = Path(settings.state_dir)
     with hold(state_dir / "collector.lock", LEAVING_COLLECTOR_S if settings.stop_without_leases else OLD_COLLECTOR_S):
+        try:
+            check_lake(state_dir, settings.wal_dir, settings.lake)
+        except OSError as error:  # a full disk, which holds nobody up
+            _log.warning("%s: which lake it is for cannot be noted: %s", state_dir, error.strerror)
         check_ports(settings)
         signals = _Signals()
         numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if load_again and os.name != "nt" else [])]

@@ -103,7 +103,7 @@ class Telemetry:
         elif time.time() - age_s < self._started_s and exporters:  # what it says was said before this collector began
             reason = _before_this(exporters)
         else:
-            reason = self._degraded(exporters, age_s)
+            reason = self._degraded(worker, age_s)
         status = "ok" if reason is None else "degraded" if refusal is None else "refusing"
         if self._live.stopping:
             status, reason = "stopping", "the collector is stopping"
@@ -122,7 +122,9 @@ class Telemetry:
             "worker": {"pid": worker.get("pid"), "alive": age_s < WORKER_FRESH_S, "age_s": round(age_s, 3)},
             "exporters": exporters,
             "processors": worker.get("processors", {}),
-            "lake_upkeep": {key: worker.get("lake", {}).get(key) or None for key in ("low_disk", "last_drop")},
+            "lake_upkeep": {
+                key: worker.get("lake", {}).get(key) or None for key in ("low_disk", "last_drop", "failing")
+            },
         }
 
     def metrics(self) -> str:
@@ -133,7 +135,8 @@ class Telemetry:
             settings, self._intake, self._counters, self._memory, worker, age_s, self._processes, self._started_s
         )
 
-    def _degraded(self, exporters: dict[str, Any], worker_age_s: float) -> str | None:
+    def _degraded(self, worker: dict[str, Any], worker_age_s: float) -> str | None:
+        exporters = worker.get("exporters", {})
         unwritten = str(exporters.get("lake", {}).get("last_error") or "")
         if unwritten:
             return unwritten
@@ -147,7 +150,7 @@ class Telemetry:
             unit = exporter.get("takes", "records").replace("records", "requests")
             refused = f"{exporter.get('dropped', 0)} {unit} and {exporter.get('rejected_items', 0)} items of others"
             return f"{name}: {refused} dropped so far, the last because it refused them: {exporter['last_error']}"
-        return None
+        return worker.get("lake", {}).get("failing") or None
 
 
 def _before_this(exporters: dict[str, Any]) -> str | None:

@@ -25,7 +25,6 @@ import stat
 import sys
 import threading
 import time
-import uuid
 from collections import Counter
 from pathlib import Path
 from typing import Any, Final
@@ -49,9 +48,10 @@ from hubscope.collector.scrape.kpi_page import KpiPage
 from hubscope.collector.segments import batch_despite, batch_of, readable_records
 from hubscope.collector.suspects import Suspects
 from hubscope.collector.trial import sweep
+from hubscope.collector.writer_identity import WriterIdentity, writer_id
 from hubscope.errors import EXIT_UNREADABLE, HubscopeError, RetryableError, status_of
 from hubscope.exporters import disk
-from hubscope.exporters.lake import COLLECTOR_APPLICATION, LakeExporter
+from hubscope.exporters.lake import LakeExporter
 from hubscope.processors.batch import Batch
 from hubscope.processors.pipeline import chain
 from hubscope.processors.rules_file import load
@@ -75,10 +75,16 @@ class Worker:
         self.drain = threading.Event()  # finish what is sealed, then end
         self.leave = threading.Event()  # end after the segment that is being worked on: another worker goes on
         self.stop = threading.Event()  # give up what cannot be had now
-        application = f"{COLLECTOR_APPLICATION}/{writer_id(self.state_dir)}"
+        identity = WriterIdentity(self.state_dir, settings.wal_dir)
         self.load = Load()
+        self._identity, self._known_as = identity, identity.id
         self.lake = LakeExporter(
-            settings.lake, application, policy=settings.keep, is_opened_later=True, is_busy=self.load.is_high
+            settings.lake,
+            identity.application,
+            policy=settings.keep,
+            is_opened_later=True,
+            is_busy=self.load.is_high,
+            claim=identity,
         )
         written = Cursor(self.state_dir, "lake")
         on_disk = Cursor(self.state_dir, "processed", is_exporter=False)
@@ -93,7 +99,7 @@ class Worker:
         self._oldest = 0  # segments below it are deleted
         self._nothing_more = threading.Event()
         self._destinations = Destinations(
-            settings, self._chain, writer_id(self.state_dir), lambda: self.processed, self.stop, self._nothing_more
+            settings, self._chain, identity.id, lambda: self.processed, self.stop, self._nothing_more
         )
         kept = self._destinations.kept
         sealed = [segment_number(path) for path in sealed_segments(settings.wal_dir)]
@@ -102,7 +108,9 @@ class Worker:
             self.state_dir / "attempts.json", written.segment, self.queue.first_left, self.queue.on_disk
         )
         self._suspects = Suspects(settings, self._chain, self.stop, self._deaths)
-        self.lake_delivery = LakeDelivery(self.lake, written, self.stop, self.drain, self.queue, kept, self._suspects)
+        self.lake_delivery = LakeDelivery(
+            self.lake, written, self.stop, self.drain, self.queue, kept, self._suspects, identity
+        )
 
     @property
     def deliveries(self) -> list[Delivery]:
@@ -126,6 +134,8 @@ class Worker:
                         self.stop.set()  # nothing can be drained; the log keeps it
                     self.stop.wait(1.0)
             self._raise_crashed()
+            if self._identity.id != self._known_as and self._destinations.of_rows:
+                self.leave.set()  # they know segments by the writer too: the next worker tells them
             if self.leave.is_set():
                 break
             if path is None:
@@ -269,15 +279,6 @@ class Worker:
         self._remove_finished()
         with contextlib.suppress(OSError):  # a full disk: what is begun is tried in a process of its own next time
             self._deaths.end()
-
-
-def writer_id(state_dir: Path) -> str:
-    """This state folder's name among the writers of a lake: its segment numbers are its own."""
-    path = state_dir / "writer-id"
-    if not path.exists():
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_durably(path, uuid.uuid4().hex.encode())
-    return path.read_text("ascii").strip()
 
 
 def _await_room(state_dir: Path) -> None:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction
@@ -57,6 +57,20 @@ _DROPPED_KEPT: Final = "delta.deletedFileRetentionDuration"
 _REFUSALS: Final = (SchemaMismatchError, DeltaProtocolError, pa.ArrowException, ValueError, TypeError)
 
 
+class Claim(Protocol):
+    """Whose the numbers of an application are: another process may use the same name by mistake."""
+
+    owner: int  # committed with every segment; 0 for nothing
+    first: int  # from this number on a segment that is there already is ours only if its owner is
+
+    def renew(self) -> str:
+        """Another name to go on under. Raises RetryableError."""
+
+
+class OthersNumberError(Exception):
+    """The table has a segment of this number that another process wrote under the same name."""
+
+
 class LakeExporter:
     """Appends batches to the lake at a folder or an object-store URL.
 
@@ -75,6 +89,7 @@ class LakeExporter:
         policy: LakePolicy | None = None,  # what it keeps, and where; None keeps everything
         is_opened_later: bool = False,
         is_busy: Callable[[], bool] = lambda: False,  # whether merges had better wait
+        claim: Claim | None = None,
     ) -> None:
         self.lake = lake.rstrip("/") if "://" in lake else str(Path(lake).absolute())
         self.application = application
@@ -88,6 +103,7 @@ class LakeExporter:
         self._stores: dict[str, Storage] = {}
         self._newest: dict[str, int] = {}  # the log's version after this exporter's last commit, which the table lacks
         self._policy = policy
+        self._claim = claim
         self._upkeep: Upkeep | None = None
         if is_opened_later and "://" not in self.lake and Path(self.lake).exists() and not Path(self.lake).is_dir():
             raise LakeError(f"{self.lake} is no folder", "name another lake with --lake")
@@ -117,11 +133,21 @@ class LakeExporter:
     def append(self, batch: Batch, transaction: Transaction, *more: Transaction) -> None:
         """`export` under a transaction of the caller's; `more` are committed with it. Raises as `export` does, and
         RetryableError where one of `more` was given to a table since: it may not be given twice."""
+        is_own = transaction.app_id == self.application
         self._check_room(sum(rows.nbytes for name in SCHEMAS for rows in batch.rows(name)))
         for name in SCHEMAS:
             rows = list(batch.rows(name))
-            if rows:
-                self._append(name, pa.concat_tables(rows), batch.received_unix_nano, (transaction, *more))
+            if not rows:
+                continue
+            first = Transaction(self.application, transaction.version) if is_own else transaction
+            try:
+                self._append(name, pa.concat_tables(rows), batch.received_unix_nano, (first, *more))
+            except OthersNumberError:
+                assert self._claim is not None
+                self.application = self._claim.renew()
+                self._versions.clear()
+                first = Transaction(self.application, transaction.version)
+                self._append(name, pa.concat_tables(rows), batch.received_unix_nano, (first, *more))
 
     def version(self, name: str) -> int:
         """The last segment that the table has of this application; 0 for none."""
@@ -132,6 +158,10 @@ class LakeExporter:
     def versions(self, application: str) -> set[int]:
         """The last transactions of any application, one a table; those that have none are left out."""
         return {version for name in SCHEMAS if (version := self._last(name, application))}
+
+    def transactions(self, application: str) -> list[tuple[int, int]]:
+        """(last transaction, its owner) of any application, one a table; an owner of 0 is none."""
+        return [(self._last(name, application), self._last(name, _owner_of(application))) for name in SCHEMAS]
 
     def has(self, name: str, application: str) -> bool:
         """Whether the table has a transaction of that application."""
@@ -170,6 +200,7 @@ class LakeExporter:
             wrong = sorted(field.name for field in set(rows.schema) ^ set(SCHEMAS[name])) or ["the order of columns"]
             raise PermanentError(f"{self.lake}/{name}: the rows were refused: not the lake's schema: {wrong[:5]}")
         if (self.version(name) if is_own else self._last(name, first.app_id)) >= first.version:
+            self._check_owner(self._read_log(name), first)
             return
         table, storage = self._open(name), self._stores[name]
         with self._told(name, _REFUSALS):
@@ -177,6 +208,8 @@ class LakeExporter:
                 # deltalake's file system keeps the interpreter to itself while it waits for a store: one that hangs
                 # would stop every thread of the worker. This request, 0.7 ms of a commit's 16, lets the others run.
                 table.update_incremental()
+                if self._has(table, first):
+                    return
             actions = write_rows(storage, name, rows, received_unix_nano, COMPRESSION_LEVEL)
             if storage.root is None or not self._commit_locally(name, actions, transactions):
                 before = table.version()
@@ -200,7 +233,7 @@ class LakeExporter:
             table = self._open(name)
             try:
                 version = self._newest.get(name, table.version()) + 1
-                version = lake_commit.append(log, version, added, transactions, self._temporary)
+                version = lake_commit.append(log, version, added, self._with_owner(transactions), self._temporary)
             except lake_commit.NoLinksError:
                 self._read_log(name)
                 return False
@@ -210,7 +243,7 @@ class LakeExporter:
                 self._tables.pop(name)
                 self._newest.pop(name, None)
                 table = self._open(name)  # anew: another hubscope may have changed its columns
-                if (table.transaction_version(first.app_id) or 0) >= first.version:
+                if self._has(table, first):
                     return True
                 if any(table.transaction_version(one.app_id) is not None for one in transactions[1:]):
                     raise CommitFailedError("another writer committed the same") from None
@@ -245,7 +278,7 @@ class LakeExporter:
         Files of a commit that failed stay, for it may have been made all the same; vacuum takes what no commit names.
         """
         first, *more = transactions
-        properties = CommitProperties(app_transactions=list(transactions))
+        properties = CommitProperties(app_transactions=self._with_owner(transactions))
         for attempt in range(COMMIT_ATTEMPTS):
             try:
                 table.create_write_transaction(
@@ -256,10 +289,31 @@ class LakeExporter:
                 if attempt == COMMIT_ATTEMPTS - 1:
                     raise
                 table.update_incremental()
-                if (table.transaction_version(first.app_id) or 0) >= first.version:
+                if self._has(table, first):
                     return
                 if any(table.transaction_version(one.app_id) is not None for one in more):
                     raise
+
+    def _with_owner(self, transactions: tuple[Transaction, ...]) -> list[Transaction]:
+        application = transactions[0].app_id
+        if self._claim is None or not self._claim.owner or application != self.application:
+            return list(transactions)
+        return [*transactions, Transaction(_owner_of(application), self._claim.owner)]
+
+    def _has(self, table: DeltaTable, first: Transaction) -> bool:
+        """Whether the table has the transaction. Raises OthersNumberError as `_check_owner` does."""
+        if (table.transaction_version(first.app_id) or 0) < first.version:
+            return False
+        self._check_owner(table, first)
+        return True
+
+    def _check_owner(self, table: DeltaTable, first: Transaction) -> None:
+        """Raise OthersNumberError where a number that is there already is not one that we gave."""
+        claim = self._claim
+        if claim is None or first.app_id != self.application or first.version < claim.first:
+            return
+        if (table.transaction_version(_owner_of(first.app_id)) or 0) != claim.owner:
+            raise OthersNumberError
 
     def _last(self, name: str, application: str) -> int:
         with self._told(name):
@@ -313,7 +367,7 @@ class LakeExporter:
         """
         try:
             yield
-        except HubscopeError:
+        except (HubscopeError, OthersNumberError):
             raise
         except BaseException as error:
             self._tables.pop(name, None)
@@ -328,3 +382,8 @@ class LakeExporter:
                 remedy = "is the folder or the object store there, and may it be written?"
                 raise RetryableError(message, remedy) from error
             raise
+
+
+def _owner_of(application: str) -> str:
+    """The application whose transaction says who wrote the last of another's."""
+    return f"{application}/owner"

@@ -6,6 +6,7 @@ the log is delta-rs'.
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import time
@@ -38,6 +39,7 @@ _RANDOM: Final = frozenset({"SpanId"})
 # A trace by its id opens the row groups whose filter knows it: of ten million spans one or two, not all 82.
 _LOOKED_UP: Final = "TraceId"
 _FALSE_POSITIVES: Final = 0.01  # 10 bits an id
+_NO_TIME_DAY: Final = datetime.date(1970, 1, 1)
 MAX_DAYS: Final = 64  # in one commit; an import of two months of history still has a file a day
 _MAX_STATISTIC_BYTES: Final = 256
 
@@ -170,10 +172,15 @@ def write_rows(
     """Write rows of the lake's table `name`, one file a day of theirs, ready to be committed.
 
     Of more than MAX_DAYS days those with the fewest rows are filed under the day they were received: a sender with a
-    broken clock could else make a file a span. Readers go by the rows' times; their `Date` only says where to look.
+    broken clock could else make a file a span. So are rows without a time, whose `Date` is that of time 0: a retention
+    would else drop them at once. Readers go by the rows' times; their `Date` only says where to look.
     """
     actions: list[AddAction] = []
     days = pc.unique(rows[PARTITION]).to_pylist()
+    if _NO_TIME_DAY in days:
+        timed = pc.not_equal(rows[PARTITION], pa.scalar(0, pa.int32()).cast(pa.date32()))
+        rows = _received_unless(timed, rows, received_unix_nano)
+        days = pc.unique(rows[PARTITION]).to_pylist()
     if len(days) > MAX_DAYS:
         rows = _fewer_days(rows, received_unix_nano)
         days = pc.unique(rows[PARTITION]).to_pylist()
@@ -231,7 +238,13 @@ def write_file(
 def _fewer_days(rows: pa.Table, received_unix_nano: int) -> pa.Table:
     counts = pc.value_counts(rows[PARTITION])
     most = pc.select_k_unstable(counts.field("counts"), MAX_DAYS, sort_keys=[("", "descending")])
-    kept = pc.is_in(rows[PARTITION], value_set=counts.field("values").take(most))
+    return _received_unless(
+        pc.is_in(rows[PARTITION], value_set=counts.field("values").take(most)), rows, received_unix_nano
+    )
+
+
+def _received_unless(kept: pa.ChunkedArray, rows: pa.Table, received_unix_nano: int) -> pa.Table:
+    """The rows with the day they were received in the place of theirs, but for those that are kept as they are."""
     received = pa.scalar(received_unix_nano // 86_400_000_000_000, pa.int32()).cast(pa.date32())
     index = rows.schema.get_field_index(PARTITION)
     return rows.set_column(index, rows.schema.field(index), pc.if_else(kept, rows[PARTITION], received))

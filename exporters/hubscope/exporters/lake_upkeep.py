@@ -20,10 +20,11 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from hubscope.exporters import disk, lake_cold
+from hubscope.exporters.lake_clock import TrustedClock
 from hubscope.exporters.lake_files import Storage
 from hubscope.exporters.lake_merge import Stopped, merge, merges, replace
 from hubscope.exporters.lake_policy import LakePolicy
-from hubscope.exporters.lake_retention import Snapshot, days_beyond, first_day_kept, past, sizes_of_days
+from hubscope.exporters.lake_retention import Snapshot, day_in_order, day_of, days_beyond, past, sizes_of_days
 from hubscope.exporters.lake_vacuum import Vacuum
 from hubscope.lake_paths import DataFile, cold_base, files_of, is_elsewhere, split
 from hubscope.lake_schema import ROLLUP, SCHEMAS
@@ -64,6 +65,7 @@ class Upkeep:
         self._storage_options = dict(storage_options)
         self._policy = policy or LakePolicy(min_free_disk_bytes=0)
         self._now_unix_s = now_unix_s
+        self._trusted_clock = TrustedClock(now_unix_s)
         self._is_busy = is_busy
         self._commits: dict[str, int] = {}
         self._tables: dict[str, DeltaTable] = {}
@@ -78,6 +80,7 @@ class Upkeep:
         self._dropped: Counter[tuple[str, str]] = Counter()  # (reason, what) since this process began
         self._last_drop = ""
         self._low_disk = ""
+        self._failing: dict[str, str] = {}  # what cannot be done -> why, as it was said
         self._sizes: dict[str, dict[str, int]] = {}
         if policy is not None:
             self._start()
@@ -107,13 +110,15 @@ class Upkeep:
             return self._changed.wait_for(lambda: not self._due, timeout_s)
 
     def status(self) -> dict[str, Any]:
-        """What was dropped since the process began and why, whether the disk is low, and each table's size."""
+        """What was dropped since the process began and why, whether the disk is low, each table's size, and what
+        fails for a reason that nobody thought of."""
         reasons = {reason for reason, _ in self._dropped}
         return {
             "tables": dict(self._sizes),
             "dropped": {r: {what: self._dropped[r, what] for what in ("rows", "size_bytes")} for r in sorted(reasons)},
             "last_drop": self._last_drop,
             "low_disk": self._low_disk,
+            "failing": next(iter(dict(self._failing).values()), ""),
         }
 
     def _start(self) -> None:
@@ -133,7 +138,7 @@ class Upkeep:
                     self._guarded(name, lambda name=name: self.merge(name))  # type: ignore[misc]
                 if time.monotonic() - self._kept_s >= KEEP_EVERY_S:
                     self._kept_s = time.monotonic()
-                    self.keep()
+                    self._guarded("keep", self.keep)
             except Stopped:
                 return
             with self._changed:
@@ -142,9 +147,12 @@ class Upkeep:
                 self._changed.notify_all()
 
     def _guarded(self, what: str, do: Callable[[], None]) -> None:
-        """Whatever fails is tried again later: the rows are safe without it."""
+        """Whatever fails is tried again later: the rows are safe without it, and a lake without upkeep is not."""
         try:
             do()
+            self._failing.pop(what, None)
+        except Stopped:
+            raise
         except CommitFailedError as error:
             self._tables.clear()
             _log.info("%s: another collector's upkeep came first: %s", what, error)
@@ -152,10 +160,13 @@ class Upkeep:
             self._tables.clear()
             _log.warning("%s: upkeep will be tried again: %s", what, disk.one_line(error))
         except BaseException as error:
-            if not disk.is_panic(error):
+            if not isinstance(error, Exception) and not disk.is_panic(error):
                 raise
             self._tables.clear()
-            _log.warning("%s: upkeep will be tried again: %s", what, error)
+            said = f"the lake's upkeep ({what}) fails: {type(error).__name__}: {disk.one_line(error)}"
+            if self._failing.get(what) != said:
+                self._failing[what] = said
+                _log.error("%s; it is tried again, and no row is lost; see `hubscope doctor`", said, exc_info=error)
 
     def merge(self, name: str) -> None:
         """Merge the table's small files where there are many, and vacuum it when that is due."""
@@ -176,18 +187,22 @@ class Upkeep:
 
     def keep(self) -> None:
         """Retention by age and size, then the cold tier, vacuum, and what `status` says of the tables."""
-        policy, now_unix_s = self._policy, self._now_unix_s()
-        self._guarded("retention", lambda: self._retain(now_unix_s))
+        policy = self._policy
+        if policy.retention_s or policy.rollup_retention_s or policy.max_size_bytes:
+            self._guarded("retention", self._retain)
         if policy.cold_after_s:
-            before = first_day_kept(now_unix_s, policy.cold_after_s)
+            now_unix_s = self._now_unix_s()
+            before = day_of(now_unix_s - policy.cold_after_s)
             for name in SCHEMAS:
                 self._guarded(name, lambda name=name: self._cool(name, before, now_unix_s))  # type: ignore[misc]
         for name in SCHEMAS:  # also those of few commits, which do not come due by their number
             self._guarded(name, lambda name=name: self.merge(name))  # type: ignore[misc]
         self._guarded("sizes", self._measure)
 
-    def _retain(self, now_unix_s: float) -> None:
-        policy = self._policy
+    def _retain(self) -> None:
+        policy, snapshot = self._policy, self._snapshot()
+        written_unix_ms = (file.written_unix_ms for files in snapshot.values() for file in files)
+        now_unix_s = self._trusted_clock(max(written_unix_ms, default=0) / 1000)
         for name in SCHEMAS:
             age_s = policy.rollup_retention_s if name in _ROLLUPS else policy.retention_s
             table = self._open(name) if age_s else None
@@ -196,14 +211,15 @@ class Upkeep:
                 self._drop(name, table, files, AGE)
         if policy.max_size_bytes:
             snapshot = self._snapshot()
-            for day in days_beyond(snapshot, _others(), policy.max_size_bytes):
-                self._drop_day(snapshot, day, SIZE)
+            today = day_of(now_unix_s)
+            for day in days_beyond(snapshot, _others(), policy.max_size_bytes, today):
+                self._drop_day(snapshot, day, SIZE, today)
 
     def _cool(self, name: str, before_day: str, now_unix_s: float) -> None:
         table = self._open(name)
         if table is None:
             return
-        base = cold_base(self._policy.cold_url, name)
+        base = cold_base(self._policy.cold_url, name, str(table.metadata().id))
         for files in lake_cold.due(files_of(table), before_day, int(now_unix_s * 1000)):
             if base or self._has_room(files):
                 lake_cold.move(name, table, self._storage(name, table), files, base, self._stopping)
@@ -222,7 +238,8 @@ class Upkeep:
             self._clean(name, 0.0, now=True)
         free_bytes = self._free_bytes() or 0
         snapshot = self._snapshot()
-        sizes = sizes_of_days(snapshot, _others(), local=True)
+        today = day_of(self._now_unix_s())
+        sizes = sizes_of_days(snapshot, _others(), today, local=True)
         days = sorted(sizes)[:-1]
         if free_bytes < wanted_bytes and free_bytes + sum(sizes[day] for day in days) < wanted_bytes:
             said = f"{free_bytes >> 20} MiB left on the lake's disk; dropping all days but the newest frees too little"
@@ -232,7 +249,7 @@ class Upkeep:
                 if free_bytes >= wanted_bytes:
                     break
                 if sizes[day]:
-                    self._drop_day(snapshot, day, DISK)
+                    self._drop_day(snapshot, day, DISK, today)
                     for name in SCHEMAS:
                         self._clean(name, 0.0, now=True)
                     free_bytes = self._free_bytes() or 0
@@ -242,9 +259,9 @@ class Upkeep:
             _log.warning("%s", said)
         self._low_disk = said
 
-    def _drop_day(self, snapshot: Snapshot, day: str, reason: str) -> None:
+    def _drop_day(self, snapshot: Snapshot, day: str, reason: str, today: str) -> None:
         for name in _others():
-            files = [file for file in snapshot.get(name, ()) if file.day == day]
+            files = [file for file in snapshot.get(name, ()) if day_in_order(file, today) == day]
             table = self._open(name) if files else None
             if table is not None:
                 still = {file.path for file in files_of(table)}
@@ -275,7 +292,7 @@ class Upkeep:
             return
         bases = {split(file.path)[0] for file in files_of(table) if is_elsewhere(file.path)}
         if self._policy.cold_url:
-            bases.add(cold_base(self._policy.cold_url, name))
+            bases.add(cold_base(self._policy.cold_url, name, str(table.metadata().id)))
         self._vacuum(name, table, self._storage(name, table), sorted(bases), grace_s)
 
     def _measure(self) -> None:

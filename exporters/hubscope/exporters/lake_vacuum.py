@@ -3,6 +3,8 @@
 What was replaced or dropped goes when its grace is over and no lease holds it. What the log does not tell of, the rest
 of a killed write or what was dropped while no collector ran, goes when it is a day old and was seen like that for the
 grace, and the time before: a machine that slept between writing a file and committing it looks like that at first.
+In a cold folder that several lakes share, as older versions' is, only what this lake's log has dropped goes: a file it
+does not tell of is another lake's.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from deltalake import DeltaTable
 
 from hubscope import lake_readers
 from hubscope.exporters.lake_files import Storage
-from hubscope.lake_paths import files_of, is_elsewhere
+from hubscope.lake_paths import files_of, is_elsewhere, is_own_base, split
 
 ORPHAN_AGE_S: Final = 86_400.0
 
@@ -49,6 +51,7 @@ class Vacuum:
             _plain(path)
             for path in table.vacuum(math.ceil(grace_s / 3600), dry_run=True, enforce_retention_duration=False)
         }
+        table_id = str(table.metadata().id)
         held = lake_readers.held(self._lake)  # after the table was opened: see lake_readers
         seen_before, orphans = self._orphans.get(name, {}), dict[str, float]()
         now_s = time.monotonic()
@@ -59,6 +62,8 @@ class Vacuum:
                 continue
             if _plain(quote(path, safe="/:") if is_elsewhere(path) else path) not in dropped:
                 if not 0 < written_unix_s < oldest_unix_s:
+                    continue
+                if is_elsewhere(path) and not is_own_base(split(path)[0], table_id):
                     continue
                 orphans[path] = seen_before.get(path, now_s)
                 if path not in seen_before or now_s - seen_before[path] < grace_s:

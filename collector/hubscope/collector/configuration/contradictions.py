@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import posixpath
 import ssl
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -130,11 +132,25 @@ def _sizes(settings: CollectorSettings) -> Iterator[str]:
         )
 
 
+def _resolved(place: str) -> str:
+    """A folder or URL in the one spelling that can be compared with another's: without links, `..` and `file://`."""
+    scheme, has_scheme, rest = place.partition("://")
+    if not has_scheme:
+        return os.path.realpath(place)
+    if scheme.lower() == "file":
+        return os.path.realpath(f"/{rest.removeprefix('localhost').lstrip('/')}")
+    return f"{scheme.lower().replace('s3a', 's3')}://{posixpath.normpath(rest)}"
+
+
 def _tiers(settings: CollectorSettings) -> Iterator[str]:
     keep = settings.keep
     if keep.cold_url and not keep.cold_after_s:
         yield "exporters.lake.cold_after: must be given too: when does a day go to exporters.lake.cold_url?"
-    if keep.cold_url and keep.cold_url.rstrip("/") == settings.lake.rstrip("/"):
+    lake, cold = _resolved(settings.lake), _resolved(keep.cold_url)
+    if keep.cold_url and lake == cold:
         yield "exporters.lake.cold_url: is the lake itself; without it cold days stay there"
+    elif keep.cold_url and (cold.startswith(f"{lake}/") or lake.startswith(f"{cold}/")):
+        where = "inside the lake" if cold.startswith(lake) else "a folder that the lake stands in"
+        yield f"exporters.lake.cold_url: {cold} is {where} ({lake}); name a folder beside it, or elsewhere"
     if 0 < keep.retention_s <= keep.cold_after_s:
         yield "exporters.lake.retention: must be longer than exporters.lake.cold_after, or no day is ever cold"

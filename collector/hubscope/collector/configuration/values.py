@@ -27,6 +27,7 @@ _SIZES: Final = {
     "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40,
 }  # fmt: skip
 _DURATIONS_S: Final = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_MAX_DURATION_S: Final = 36_500 * 86_400.0
 _NUMBER_AND_UNIT: Final = re.compile(r"\s*([+-]?\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
 
 # What HTTP and gRPC both take; gRPC raises on anything else with every request.
@@ -309,6 +310,8 @@ def duration(value: Any) -> float:
         raise ValueError(f"must be a duration such as 500ms or 2s, got the unit {unit!r}; known are ms, s, m, h, d")
     if number < 0:
         raise ValueError(f"must be >= 0 s, got {value}")
+    if number * _DURATIONS_S[unit] > _MAX_DURATION_S:  # no calendar reaches back 800,000 days
+        raise ValueError(f"must be at most 36500d (100 years), got {value}; 0 is for ever where a key says so")
     return number * _DURATIONS_S[unit]
 
 
@@ -395,5 +398,6 @@ def _number_and_unit(value: Any, wanted: str) -> tuple[float, str]:
         return float(value), ""
     found = _NUMBER_AND_UNIT.fullmatch(value) if isinstance(value, str) else None
     if found is None:
-        raise ValueError(f"must be {wanted}, got {shown(value)}")
+        hint = "; write it as one number with a unit" if isinstance(value, str) and ":" in value else ""
+        raise ValueError(f"must be {wanted}, got {shown(value)}{hint}")
     return float(found[1]), found[2]

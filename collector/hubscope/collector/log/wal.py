@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +30,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 from zlib import crc32
 
-from hubscope.collector.log.durable import sync_directory
+from hubscope.collector.log.durable import sync_directory, write_durably
 from hubscope.errors import LakeError
 
 MAGIC: Final = b"HSW2"
@@ -46,6 +47,9 @@ SEAL_SIZE_BYTES: Final = 16 * 1024 * 1024  # bounds the worker's memory: decoded
 
 LOOK_FOR_GAPS_S: Final = 1.0
 SUFFIX: Final = ".wal"
+# The first number that each opening of the log gives, and a number of that opening's own, until the worker has compared
+# them with the lake: a line each, the last opening's last.
+FIRST: Final = "first"
 PREVIOUS: Final = "previous"  # the segment sealed last, under a second name
 
 _fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
@@ -202,7 +206,7 @@ def log_size_bytes(directory: Path) -> int:
     size_bytes = 0
     with contextlib.suppress(FileNotFoundError):
         for entry in os.scandir(directory):
-            if entry.name != PREVIOUS:  # a second name of a segment, not a second copy
+            if entry.name not in (PREVIOUS, FIRST):  # a second name of a segment, not a second copy
                 with contextlib.suppress(FileNotFoundError):
                     size_bytes += entry.stat().st_size
     return size_bytes
@@ -289,12 +293,19 @@ class SegmentWriter:
         self._number = max([self._number, *(segment_number(p) + 1 for p in sealed_segments(directory)[-1:])])
         left = open_segments(directory)  # all empty after the recovery: they only keep the number
         self._number = max([self._number, *(segment_number(path) for path in left)])
+        self._note_first()
         self._start()
         for path in left:
             if path != self._path():
                 path.unlink()
         self.recovery = found
         self.is_open = True
+
+    def _note_first(self) -> None:
+        path = self.directory / FIRST
+        before = path.read_bytes() if path.exists() else b""
+        write_durably(path, before + f"{self._number} {secrets.randbits(62) | 1}\n".encode())
+        path.chmod(0o600)
 
     @property
     def segment(self) -> int:
