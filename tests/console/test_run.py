@@ -21,6 +21,7 @@ import pytest
 from click.testing import Result
 from deltalake import DeltaTable
 
+from hubscope.analytics.connect import connect
 from hubscope.lake_schema import LAKE_VERSION_KEY, SCHEMAS, TRACES
 
 Hubscope = Callable[..., Result]
@@ -276,8 +277,17 @@ def test_a_program_that_sends_nothing_has_no_report(lake_dir: Path, addresses: l
     done = run("--lake", str(lake_dir), *addresses, "--", "/bin/true")
     assert done.returncode == 0, done.stderr
     assert "nothing of this run was stored" in done.stderr
-    assert "or it left by os._exit" in done.stderr
+    assert "or it left by os.exec*" in done.stderr
     assert "hubscope report" not in done.stderr
+
+
+def test_what_a_program_left_at_os_exit_is_in_its_runs_lake(lake_dir: Path, addresses: list[str]) -> None:
+    """Spans that wait on disk when it leaves without Python's exit are sent before the collector ends."""
+    program = "import os, sqlite3; sqlite3.connect(':memory:').execute('SELECT 1'); os._exit(3)"
+    done = run("--lake", str(lake_dir), *addresses, "--", sys.executable, "-c", program)
+    assert done.returncode == 3, done.stderr
+    found = connect(lake_dir).execute("SELECT count(*) FROM otel_traces WHERE DbSystem = 'sqlite'").fetchone()
+    assert found == (1,)
 
 
 def test_a_program_that_a_signal_ended_before_it_sent_is_told_so(lake_dir: Path, addresses: list[str]) -> None:

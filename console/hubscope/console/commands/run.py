@@ -114,6 +114,9 @@ def command(
         before = local_collector.stored_segment(destination.state) if destination.state else 0
         code = child.run(cmd, environment)
         if destination.state is not None:
+            from hubscope.exporters.delivery.courier import send_what_waits
+
+            send_what_waits(environment)  # what it left at os._exit: at the next start this collector is gone
             _settle(destination.state, lake, before, code)
     return code
 
@@ -149,9 +152,9 @@ def _unsent(code: int) -> str:
     if ended_by:
         why = f": {ended_by} ended the program before it could send, and what it had measured since then is lost"
     else:
-        why = ": nothing came from the program. Either nothing in it is measured, or it left by os._exit or os.exec*"
-        why += " before it could send, and what it had measured is lost"
-    return f"{why}\n  it sends every 5 s and when it ends by itself; call hub.flush() before it leaves in another way"
+        why = ": nothing came from the program. Either nothing in it is measured, or it left by os.exec* before it"
+        why += " could send, and what it had measured is lost"
+    return f"{why}\n  it sends every second and when it ends; call hub.flush() before it leaves in another way"
 
 
 def _settle(state: Path, lake: str, before: int, code: int) -> None:
