@@ -462,3 +462,14 @@ def test_aliases_and_merges_of_ordinary_size_are_taken(tmp_path: Path) -> None:
     )
     loaded = load(config_path=str(tmp_path / "c.yaml"), default_lake=str(tmp_path / "lake"))
     assert [config.name for config in loaded.forward] == ["a", "b"]
+
+
+@pytest.mark.parametrize("text", ["foo: {}", "foo:", "receivers: {htp: {}}", "exporters: {kafka: {}}"])
+def test_an_empty_table_that_there_is_not_is_named(tmp_path: Path, text: str) -> None:
+    """A misspelled table is told also while nothing stands in it; one that there is may be empty."""
+    path = tmp_path / "collector.yaml"
+    path.write_text(f"lake: {tmp_path / 'lake'}\n{text}\n")
+    with pytest.raises(ConfigError, match="there is no such key"):
+        load(config_path=str(path))
+    path.write_text(f"lake: {tmp_path / 'lake'}\nreceivers:\nlog: {{}}\nexporters: {{lake: {{}}}}\n")
+    load(config_path=str(path))

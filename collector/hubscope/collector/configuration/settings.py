@@ -300,13 +300,14 @@ def _build(
 
 
 def _flatten(raw: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """(dotted path, value) of every leaf; a table that is empty or null says nothing."""
+    """(dotted path, value) of every leaf; a table that is empty or null says nothing, if it is one that there is."""
     leaves: list[tuple[str, Any]] = []
     for name, value in raw.items():
         path = f"{prefix}{name}"
-        if isinstance(value, dict) and path not in TABLES:
+        is_table = any(k.path.startswith(f"{path}.") for k in KEYS)
+        if isinstance(value, dict) and path not in TABLES and (value or is_table):
             leaves.extend(_flatten(value, f"{path}."))
-        elif value is not None or any(k.path == path for k in KEYS):
+        elif value is not None or not is_table:
             leaves.append((path, value))
     return leaves
 
