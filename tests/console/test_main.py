@@ -151,7 +151,7 @@ def test_a_closed_pipe_is_quiet() -> None:
 def test_the_collector_reads_the_configuration_that_the_environment_names(hubscope: Hubscope, tmp_path: Path) -> None:
     """`hubscope collect` takes HUBSCOPE_CONFIG where no --config is given, and --config where both are."""
     (tmp_path / "wrong.toml").write_text("lakes = 1\n")
-    (tmp_path / "good.toml").write_text("")
+    (tmp_path / "good.toml").write_text("# nothing is set\n")
     named = {"HUBSCOPE_CONFIG": str(tmp_path / "wrong.toml")}
     by_environment = hubscope("collect", "--check", "--lake", tmp_path / "lake", env=named)
     assert by_environment.exit_code == 2
