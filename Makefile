@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 READY   = $(VENV)/.installed
 
-.PHONY: demo test suites versions lint types docs docs-check bench integration notebook lock clean setup
+.PHONY: demo test suites versions lint docs docs-check bench integration lock clean setup
 .DEFAULT_GOAL := help
 
 help:

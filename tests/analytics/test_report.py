@@ -688,6 +688,20 @@ def test_a_slower_version_is_a_regression_with_its_place(lake: Any) -> None:
     assert {c.verdict for c in groups} == {"unknown"}
 
 
+@pytest.mark.parametrize(("slower_ms", "detectors"), [(0, ["n_plus_one"]), (400, ["n_plus_one", "regression"])])
+def test_a_loop_that_was_added_is_one_finding(slower_ms: float, detectors: list[str], lake: Any) -> None:
+    """The loop says what to change; a regression stands beside it only where more was added than the loop takes."""
+    for version, queries in (("1", 1), ("2", 40)):
+        for i in range(4):
+            run = lake.run(version)
+            for _ in range(5):
+                children = [lake.query("SELECT a FROM m WHERE id = ?", 4, "m") for _ in range(queries)]
+                more_ms = slower_ms if version == "2" else 0.0
+                run.trace(lake.span("GET /", 20 + 4 * queries + more_ms + i / 10, *children, kind="Server"))
+    made = checked(lake.write())
+    assert sorted(b.detector for b in made.bottlenecks if b.operation == "GET /") == detectors
+
+
 @pytest.mark.parametrize(
     ("before_ms", "after_ms", "verdict"),
     [(0.035, 0.095, "unknown"), (0.2, 0.3, "unknown"), (0.05, 0.4, "worse"), (1, 2, "worse"), (2, 1, "better")],

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from hubscope.collector import logs
 from hubscope.collector.configuration.settings import CollectorSettings, Security
+from hubscope.exporters.clickhouse import ClickHouseConfig
 from hubscope.exporters.forward import ForwardConfig
 
 SECRETIVE = CollectorSettings(
@@ -25,6 +26,7 @@ SECRETIVE = CollectorSettings(
     state_dir="/state",
     security=Security(bearer_tokens=("tok-en-1234",)),
     forward=(ForwardConfig("far", "https://far.example", (("authorization", "Bearer outgoing-5678"),)),),
+    clickhouse=(ClickHouseConfig("rows", "http://ch.example", password="pass-word-91"),),
 )
 
 
@@ -80,6 +82,8 @@ def test_secrets_are_struck_out(logger: tuple[logging.Logger, io.StringIO]) -> N
     log.warning("got %s from %s", "Bearer tok-en-1234", {"authorization": "Bearer outgoing-5678"})
     assert "tok-en-1234" not in written.getvalue()
     assert "outgoing-5678" not in written.getvalue()
+    log.warning("ClickHouse said: %s", "Authentication failed for default with pass-word-91")
+    assert "pass-word-91" not in written.getvalue()
     assert logs.STRUCK_OUT in written.getvalue()
 
 

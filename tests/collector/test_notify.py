@@ -51,13 +51,16 @@ def test_a_datagram_reaches_the_manager(kind: str, tmp_path: Path, monkeypatch: 
     manager.socket.close()
 
 
-def test_a_manager_that_is_gone_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_manager_that_is_gone_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """No socket, a socket nobody reads, and an address of an unknown kind are all silent."""
     for address in (str(tmp_path / "nobody"), "vsock:2:1", ""):
         monkeypatch.setenv("NOTIFY_SOCKET", address)
         notify.notify("READY=1")
     monkeypatch.delenv("NOTIFY_SOCKET")
     notify.notify("READY=1")
+    assert not caplog.records
 
 
 def test_the_watchdog_is_fed_twice_a_period(monkeypatch: pytest.MonkeyPatch) -> None:

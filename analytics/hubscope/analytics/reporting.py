@@ -183,7 +183,10 @@ def _report(location: str, data: Data, service: str | None, databases: tuple[Pat
     for before, after in pairs:
         # A comparison does not name its service; a group that two services share must not lend it to both.
         mine = compared if len(pairs) == 1 else comparisons.compare_groups([(before, after)])
-        outcomes[after.service, after.name].append(regression.detect(before, after, mine))
+        had = {f for o in outcomes[before.service, before.name] for b in o.findings for f in b.fingerprints}
+        here = [b for o in outcomes[after.service, after.name] for b in o.findings]
+        new = [b for b in here if had.isdisjoint(b.fingerprints)]
+        outcomes[after.service, after.name].append(regression.detect(before, after, mine, new))
     found = {key: tuple(f for o in parts for f in o.findings) for key, parts in outcomes.items()}
     path = ledger.path_of(location)
     earlier = {(r.fingerprint, r.version): r for r in (ledger.read(path) if path else ())}

@@ -49,8 +49,9 @@ def set_up(process: str, settings: CollectorSettings | None = None) -> None:
 
 
 def secrets_of(settings: CollectorSettings) -> tuple[str, ...]:
-    """What must stand in no line: tokens that let in, and the headers that other backends let us in by."""
+    """What must stand in no line: tokens that let in, and the headers and passwords that others let us in by."""
     headers = [value for forward in settings.forward for _, value in forward.headers]
+    headers += [clickhouse.password for clickhouse in settings.clickhouse]
     words = [word for value in headers for word in (value, *value.split()) if len(word) >= 8]
     tokens = [token for token in settings.security.bearer_tokens if len(token) >= 4]  # "a" would strike out every a
     return tuple(sorted({*tokens, *words}, key=len, reverse=True))

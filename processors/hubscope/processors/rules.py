@@ -115,7 +115,7 @@ class Kpi:
         if value is None or math.isnan(value):
             return self.unknown
         if self.target is None:
-            return "the plan sets no target for it"
+            return "it has no target"
         seen = f"{show_quantity(value, self.unit)} {'was' if value == 1 else 'were'}"
         return f"only {seen} asked for, so {self.target} was neither shown nor refuted"
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from hubscope.analytics.findings import (
+    EXPLAINED,
     Outcome,
     duration,
     fingerprint,
@@ -28,8 +29,11 @@ from hubscope.analytics.scope import Scope
 NAME: Final = "regression"
 
 
-def detect(before: Scope, after: Scope, comparisons: Sequence[Comparison]) -> Outcome:
-    """`comparisons` are those of these two groups."""
+def detect(before: Scope, after: Scope, comparisons: Sequence[Comparison], new: Sequence[Bottleneck] = ()) -> Outcome:
+    """`comparisons` are those of these two groups, `new` what other detectors find in the later one alone.
+
+    Where one of those takes EXPLAINED of the time that was added, it is the finding: it says what to change.
+    """
     findings = []
     for c in comparisons:
         if c.metric != "root.duration" or c.verdict != "worse" or c.before is None or c.after is None:
@@ -37,8 +41,11 @@ def detect(before: Scope, after: Scope, comparisons: Sequence[Comparison]) -> Ou
         operation = c.dimensions["operation"]
         rows = [row for row in after.rows("root_operations") if row["operation"] == operation]
         example = worst(rows, "p95_s")
-        culprit = _grew_most(before, after, operation)
         more_s = c.after - c.before
+        added_s = more_s * sum(row["n"] for row in rows)
+        if any(f.operation == operation and (f.impact.observed_seconds or 0.0) >= EXPLAINED * added_s for f in new):
+            continue
+        culprit = _grew_most(before, after, operation)
         findings.append(
             Bottleneck(
                 fingerprint=fingerprint(NAME, after.service, operation),
@@ -52,7 +59,7 @@ def detect(before: Scope, after: Scope, comparisons: Sequence[Comparison]) -> Ou
                 ),
                 impact=impact(
                     after,
-                    more_s * sum(row["n"] for row in rows),
+                    added_s,
                     min(more_s / c.after, 1.0),
                     "runtime.response_time",
                 ),
