@@ -365,7 +365,7 @@ def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ..
     makes = (getattr(factory, "__init__", None), getattr(factory, "__new__", None))
     if len(args) - 1 > len(_PARAMETERS) or named.keys() & kwargs.keys():
         return args, kwargs
-    if type(factory) is not type or makes != (plain.__init__, plain.__new__):
+    if type(factory).__call__ is not type.__call__ or makes != (plain.__init__, plain.__new__):
         return args, kwargs
     listed = f"{', '.join(map(repr, _PARAMETERS[:-1]))} and {_PARAMETERS[-1]!r}"
     warnings.warn(
