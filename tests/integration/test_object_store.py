@@ -270,21 +270,22 @@ def test_a_bucket_has_tiers_retention_and_vacuum(bucket: str, tmp_path: Path) ->
     upkeep = Upkeep(lake, {}, None, lambda: (FIRST + 2.5) * 86_400)
     upkeep._policy = LakePolicy(cold_after_s=86_400, cold_url=cold, reader_grace_s=0.0)
     upkeep.keep()
-    files = files_of(DeltaTable(f"{lake}/{TRACES}"))
-    assert [file.path.startswith(f"{cold}/{TRACES}/Date=2024-10-04/cold-") for file in files if file.is_cold] == [True]
+    table = DeltaTable(f"{lake}/{TRACES}")
+    base = f"{cold}/{TRACES}/{table.metadata().id}"
+    assert [f.path.startswith(f"{base}/Date=2024-10-04/cold-") for f in files_of(table) if f.is_cold] == [True]
     assert count(lake) == (200, 200)
     asked = "SELECT count(*) AS n FROM otel_traces WHERE SpanName < 'span 000010'"
     assert told("sql", asked, "--lake", lake, "--format", "csv").split() == ["n", "10"]
     storage = upkeep._storages[TRACES]
     upkeep._clean(TRACES, 0.0, now=True)
     assert len(storage.listing()) == 20
-    upkeep._now_unix_s = lambda: (FIRST + 5) * 86_400
+    upkeep = Upkeep(lake, {}, None, lambda: (FIRST + 5) * 86_400)
     upkeep._policy = LakePolicy(retention_s=3.5 * 86_400, reader_grace_s=0.0)
     upkeep.keep()
     assert count(lake) == (100, 100)
     upkeep._policy = LakePolicy(cold_after_s=86_400, cold_url=cold, reader_grace_s=0.0)
     upkeep._clean(TRACES, 0.0, now=True)
-    assert not storage.listing(f"{cold}/{TRACES}")
+    assert not storage.listing(base)
 
 
 def test_a_local_lake_has_its_cold_days_in_a_bucket(bucket: str, tmp_path: Path) -> None:
