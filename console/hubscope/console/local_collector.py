@@ -201,8 +201,11 @@ def start(lake: str, state: Path, wanted: Wanted, flags: tuple[str, ...] = ()) -
 def _is_elsewhere_now(state: Path, place: Wanted) -> bool:
     """Whether there is another place than the one where the start failed.
 
-    A collector that came first listens for a moment before it says whose it is: that is waited for.
+    A collector that came first listens for a moment before it says whose it is: that is waited for. Where it took the
+    telemetry's port, the next start takes a free one.
     """
+    if collector_link.listening(place.telemetry):
+        return True
     deadline = time.monotonic() + NEIGHBOUR_DEADLINE_S
     while _place(state, place)[0] == place:
         is_taken = any(collector_link.listening(address) for address in (place.grpc, place.http))
