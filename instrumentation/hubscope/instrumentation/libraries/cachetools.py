@@ -18,8 +18,9 @@ from wrapt import register_post_import_hook
 
 from hubscope.instrumentation import signals
 from hubscope.instrumentation.libraries.cache_counts import Counts, Registry, made_by
+from hubscope.instrumentation.libraries.patches import Patches
 
-_enabled = False
+_patches = Patches()
 _registry = Registry()
 _plain_missing: Any = None
 _plain_sizeof: Any = None
@@ -27,7 +28,7 @@ _plain_sizeof: Any = None
 
 def _counts(cache: Any) -> Counts | None:
     """Those of a look-up that begins here; None where nothing is measured or one is running."""
-    if not _enabled or signals.handles() is None or get_value("suppress_instrumentation"):
+    if not _patches.on or signals.handles() is None or get_value("suppress_instrumentation"):
         return None
     found = _registry.get(cache) or _add(cache)
     return None if found.inside == get_ident() else found
@@ -107,7 +108,7 @@ def _popitem(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def popitem(self: Any) -> Any:
-        if not _enabled:
+        if not _patches.on:
             return original(self)
         counts = _registry.get(self)
         if counts is not None and counts.inside == get_ident():
@@ -123,7 +124,7 @@ def _init(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        if _enabled and signals.handles() is not None:
+        if _patches.on and signals.handles() is not None:
             _add(self)
 
     return __init__
@@ -158,39 +159,25 @@ def _cached(original: Callable[..., Any]) -> Callable[..., Any]:
 class CachetoolsInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # no type information
     """Counts what cachetools' caches are asked."""
 
-    def __init__(self) -> None:
-        self._patched: list[tuple[Any, str, Any]] = getattr(self, "_patched", [])
-
     def instrumentation_dependencies(self) -> Collection[str]:
         return ()
 
     def _instrument(self, **kwargs: Any) -> None:
-        global _enabled
-        _enabled = True
+        _patches.on = True
         register_post_import_hook(self._patch, "cachetools")
 
     def _patch(self, module: Any) -> None:
         global _plain_missing, _plain_sizeof
-        if not _enabled or self._patched:
+        if not _patches.on:
             return
         base = module.Cache
         _plain_missing, _plain_sizeof = base.__missing__, base.getsizeof
-        self._put(base, "__init__", _init(base.__init__))
-        self._put(module, "cached", _cached(module.cached))
+        _patches.put(base, "__init__", _init)
+        _patches.put(module, "cached", _cached)
         for kind in [k for k in vars(module).values() if isinstance(k, type) and issubclass(k, base)]:
             for name, measured in _PATCHED:
-                original = vars(kind).get(name)
-                if original is not None:
-                    self._put(kind, name, measured(original))
-
-    def _put(self, owner: Any, name: str, measured: Any) -> None:
-        self._patched.append((owner, name, vars(owner)[name]))
-        setattr(owner, name, measured)
+                _patches.put(kind, name, measured)
 
     def _uninstrument(self, **kwargs: Any) -> None:
-        global _enabled
-        _enabled = False
-        while self._patched:
-            owner, name, original = self._patched.pop()
-            setattr(owner, name, original)
+        _patches.take_out()
         _registry.clear()

@@ -8,9 +8,9 @@ from typing import Any
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # untyped there
 from wrapt import register_post_import_hook
 
-from hubscope.instrumentation.libraries.vector_calls import Call, Patches, argument, dimensions, rows
+from hubscope.instrumentation.libraries.vector_calls import Call, VectorPatches, argument, dimensions, rows
 
-_patches = Patches()
+_patches = VectorPatches()
 _QUERY = (
     "query_embeddings", "query_texts", "query_images", "query_uris", "ids", "n_results", "where", "where_document"
 )  # fmt: skip

@@ -20,9 +20,10 @@ from wrapt import register_post_import_hook
 
 from hubscope.instrumentation import signals
 from hubscope.instrumentation.libraries.cache_counts import Counts, Registry
+from hubscope.instrumentation.libraries.patches import Patches
 
 _COUNT_EVERY_S: Final = 5.0
-_enabled = False
+_patches = Patches()
 _registry = Registry()
 _absent: Final = object()
 
@@ -47,7 +48,7 @@ def _name(directory: str) -> str:
 
 
 def _counts(cache: Any) -> Counts | None:
-    if not _enabled or signals.handles() is None or get_value("suppress_instrumentation"):
+    if not _patches.on or signals.handles() is None or get_value("suppress_instrumentation"):
         return None
     found = _registry.get(cache)
     if found is None:
@@ -109,31 +110,20 @@ def _cull(original: Callable[..., Any]) -> Callable[..., Any]:
 class DiskcacheInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # no type information
     """Counts what diskcache's caches are asked."""
 
-    def __init__(self) -> None:
-        self._patched: list[tuple[Any, str, Any]] = getattr(self, "_patched", [])
-
     def instrumentation_dependencies(self) -> Collection[str]:
         return ()
 
     def _instrument(self, **kwargs: Any) -> None:
-        global _enabled
-        _enabled = True
+        _patches.on = True
         register_post_import_hook(self._patch, "diskcache.core")
 
     def _patch(self, module: Any) -> None:
-        if not _enabled or self._patched:
+        if not _patches.on:
             return
-        for name, measured in (("get", _get), ("_cull", _cull)):
-            original = vars(module.Cache).get(name)
-            if original is not None:
-                setattr(module.Cache, name, measured(original))
-                self._patched.append((module.Cache, name, original))
+        _patches.put(module.Cache, "get", _get)
+        _patches.put(module.Cache, "_cull", _cull)
 
     def _uninstrument(self, **kwargs: Any) -> None:
-        global _enabled
-        _enabled = False
-        while self._patched:
-            owner, name, original = self._patched.pop()
-            setattr(owner, name, original)
+        _patches.take_out()
         _registry.clear()
         _held.clear()

@@ -19,8 +19,9 @@ from wrapt import register_post_import_hook
 
 from hubscope import semconv as names
 from hubscope.instrumentation import manual, signals
+from hubscope.instrumentation.libraries.patches import Patches
 
-_enabled = False
+_patches = Patches()
 _running: ContextVar[bool] = ContextVar("hubscope_duckdb", default=False)
 _EXECUTE: Final = ("execute", "executemany")
 _FETCH: Final = (
@@ -45,7 +46,7 @@ def _measured(query: Any, batch: int | None, call: Callable[[], Any], *, rows: b
 
 def _query(text: Any) -> Any:
     """The block for a statement, or None where nothing is to be measured."""
-    if not _enabled or _running.get() or signals.handles() is None or get_value("suppress_instrumentation"):
+    if not _patches.on or _running.get() or signals.handles() is None or get_value("suppress_instrumentation"):
         return None
     # Statements that were parsed before (`extract_statements`) hold their text.
     text = text if isinstance(text, str) else getattr(text, "query", None)
@@ -83,7 +84,7 @@ def _function(original: Callable[..., Any]) -> Callable[..., Any]:
 def _fetch(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def fetch(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not _enabled or _running.get() or signals.handles() is None:
+        if not _patches.on or _running.get() or signals.handles() is None:
             return original(self, *args, **kwargs)
         try:
             text = self.sql_query()
@@ -100,36 +101,22 @@ def _fetch(original: Callable[..., Any]) -> Callable[..., Any]:
 class DuckdbInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # no type information
     """Measures duckdb connections and relations."""
 
-    def __init__(self) -> None:
-        self._patched: list[tuple[Any, str, Any]] = getattr(self, "_patched", [])
-
     def instrumentation_dependencies(self) -> Collection[str]:
         return ()
 
     def _instrument(self, **kwargs: Any) -> None:
-        global _enabled
-        _enabled = True
+        _patches.on = True
         register_post_import_hook(self._patch, "duckdb")
 
     def _patch(self, module: Any) -> None:
-        if not _enabled or self._patched:
+        if not _patches.on:
             return
         for name in _EXECUTE:
-            self._put(module.DuckDBPyConnection, name, _execute)
+            _patches.put(module.DuckDBPyConnection, name, _execute)
         for name in _FETCH:
-            self._put(module.DuckDBPyRelation, name, _fetch)
+            _patches.put(module.DuckDBPyRelation, name, _fetch)
         for name in _EXECUTE:
-            self._put(module, name, _function)
-
-    def _put(self, owner: Any, name: str, measured: Callable[..., Any]) -> None:
-        original = vars(owner).get(name)
-        if original is not None:
-            setattr(owner, name, measured(original))
-            self._patched.append((owner, name, original))
+            _patches.put(module, name, _function)
 
     def _uninstrument(self, **kwargs: Any) -> None:
-        global _enabled
-        _enabled = False
-        while self._patched:
-            owner, name, original = self._patched.pop()
-            setattr(owner, name, original)
+        _patches.take_out()

@@ -8,9 +8,9 @@ from typing import Any, Final
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # untyped there
 from wrapt import register_post_import_hook
 
-from hubscope.instrumentation.libraries.vector_calls import Call, Patches, argument, dimensions, rows
+from hubscope.instrumentation.libraries.vector_calls import Call, VectorPatches, argument, dimensions, rows
 
-_patches = Patches()
+_patches = VectorPatches()
 _METRICS: Final = {0: "ip", 1: "l2"}  # faiss::MetricType
 # The first that stands in the class's name. An IVF index whose lists are searched by HNSW is one of lists.
 _KINDS: Final = ("IVF", "HNSW", "NSG", "NNDescent", "LSH", "PQ", "Flat")

@@ -8,9 +8,9 @@ from typing import Any
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # untyped there
 from wrapt import register_post_import_hook
 
-from hubscope.instrumentation.libraries.vector_calls import Call, Patches, argument, rows
+from hubscope.instrumentation.libraries.vector_calls import Call, VectorPatches, argument, rows
 
-_patches = Patches()
+_patches = VectorPatches()
 
 
 def _search(index: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:

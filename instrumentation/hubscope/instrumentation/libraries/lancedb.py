@@ -11,9 +11,9 @@ from typing import Any
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # untyped there
 from wrapt import register_post_import_hook
 
-from hubscope.instrumentation.libraries.vector_calls import Call, Patches, argument, dimensions, rows
+from hubscope.instrumentation.libraries.vector_calls import Call, VectorPatches, argument, dimensions, rows
 
-_patches = Patches()
+_patches = VectorPatches()
 
 
 def _name(table: Any) -> str:

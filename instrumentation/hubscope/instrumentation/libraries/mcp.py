@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
@@ -19,10 +20,11 @@ from wrapt import register_post_import_hook
 
 from hubscope import semconv as names
 from hubscope.instrumentation import signals
+from hubscope.instrumentation.libraries.patches import Patches
 from hubscope.instrumentation.measure import Measure
 
 _TOOL_CALL: Final = "tools/call"
-_enabled = False
+_patches = Patches()
 _log = logging.getLogger("hubscope")
 
 
@@ -63,7 +65,7 @@ def _record(handles: signals.Handles, attributes: Any, duration_s: float, *, cli
 
 
 def _unmeasured() -> bool:
-    return not _enabled or signals.handles() is None or bool(get_value("suppress_instrumentation"))
+    return not _patches.on or signals.handles() is None or bool(get_value("suppress_instrumentation"))
 
 
 def _handle_request(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -114,7 +116,7 @@ class _Derive:
         try:
             attributes = span.attributes or {}
             handles = signals.handles()
-            if not _enabled or handles is None or names.MCP_METHOD_NAME not in attributes:
+            if not _patches.on or handles is None or names.MCP_METHOD_NAME not in attributes:
                 return
             client = span.kind is trace.SpanKind.CLIENT
             _record(handles, attributes, (span.end_time - span.start_time) / 1e9, client=client)
@@ -132,44 +134,33 @@ class McpInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # no type inform
     """Measures MCP servers and clients."""
 
     def __init__(self) -> None:
-        self._patched: list[tuple[Any, str, Any]] = getattr(self, "_patched", [])
         self._derives: bool = getattr(self, "_derives", False)
 
     def instrumentation_dependencies(self) -> Collection[str]:
         return ()
 
     def _instrument(self, **kwargs: Any) -> None:
-        global _enabled
-        _enabled = True
+        _patches.on = True
         register_post_import_hook(self._patch_server, "mcp.server.lowlevel.server")
         register_post_import_hook(self._patch_client, "mcp.client.session")
         register_post_import_hook(self._derive, "mcp.shared._otel")  # there from mcp 2 on
 
     def _patch_server(self, module: Any) -> None:
-        self._put(getattr(module, "Server", None), "_handle_request", _handle_request, module)
+        self._put(getattr(module, "Server", None), "_handle_request", _handle_request)
 
     def _patch_client(self, module: Any) -> None:
-        self._put(getattr(module, "ClientSession", None), "call_tool", _call_tool, module)
+        self._put(getattr(module, "ClientSession", None), "call_tool", _call_tool)
 
-    def _put(self, owner: Any, name: str, measured: Any, module: Any) -> None:
-        import sys
-
-        if not _enabled or owner is None or "mcp.shared._otel" in sys.modules:
+    def _put(self, owner: Any, name: str, measured: Any) -> None:
+        if not _patches.on or owner is None or "mcp.shared._otel" in sys.modules:
             return
-        original = vars(owner).get(name)
-        if original is not None and not any(kept[0] is owner for kept in self._patched):
-            setattr(owner, name, measured(original))
-            self._patched.append((owner, name, original))
+        _patches.put(owner, name, measured)
 
     def _derive(self, module: Any) -> None:
         provider: Any = trace.get_tracer_provider()
-        if _enabled and not self._derives and hasattr(provider, "add_span_processor"):
+        if _patches.on and not self._derives and hasattr(provider, "add_span_processor"):
             provider.add_span_processor(_Derive())
             self._derives = True  # a processor cannot be taken out; it does nothing while this is switched off
 
     def _uninstrument(self, **kwargs: Any) -> None:
-        global _enabled
-        _enabled = False
-        while self._patched:
-            owner, name, original = self._patched.pop()
-            setattr(owner, name, original)
+        _patches.take_out()

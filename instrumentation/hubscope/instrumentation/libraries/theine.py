@@ -17,14 +17,15 @@ from wrapt import register_post_import_hook
 from hubscope import semconv as names
 from hubscope.instrumentation import signals
 from hubscope.instrumentation.libraries.cache_counts import Counts, Registry, made_by
+from hubscope.instrumentation.libraries.patches import Patches
 from hubscope.instrumentation.measure import Measure
 
-_enabled = False
+_patches = Patches()
 _registry = Registry()
 
 
 def _counts(cache: Any) -> Counts | None:
-    if not _enabled or signals.handles() is None or get_value("suppress_instrumentation"):
+    if not _patches.on or signals.handles() is None or get_value("suppress_instrumentation"):
         return None
     return _registry.get(cache) or _add(cache)
 
@@ -37,7 +38,7 @@ def _init(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        if _enabled and signals.handles() is not None:
+        if _patches.on and signals.handles() is not None:
             _add(self)
 
     return __init__
@@ -121,31 +122,20 @@ _PATCHED: tuple[tuple[str, Callable[..., Any]], ...] = (
 class TheineInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # no type information
     """Counts what theine's caches are asked."""
 
-    def __init__(self) -> None:
-        self._patched: list[tuple[Any, str, Any]] = getattr(self, "_patched", [])
-
     def instrumentation_dependencies(self) -> Collection[str]:
         return ()
 
     def _instrument(self, **kwargs: Any) -> None:
-        global _enabled
-        _enabled = True
+        _patches.on = True
         register_post_import_hook(self._patch, "theine.theine")
 
     def _patch(self, module: Any) -> None:
         kind = module.Cache
-        if not _enabled or self._patched or not hasattr(kind, "_get_or_compute"):  # theine 1 and before: another cache
+        if not _patches.on or not hasattr(kind, "_get_or_compute"):  # theine 1 and before: another cache
             return
         for name, measured in _PATCHED:
-            original = vars(kind).get(name)
-            if original is not None:
-                setattr(kind, name, measured(original))
-                self._patched.append((kind, name, original))
+            _patches.put(kind, name, measured)
 
     def _uninstrument(self, **kwargs: Any) -> None:
-        global _enabled
-        _enabled = False
-        while self._patched:
-            owner, name, original = self._patched.pop()
-            setattr(owner, name, original)
+        _patches.take_out()
         _registry.clear()

@@ -9,9 +9,9 @@ from typing import Any
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # untyped there
 from wrapt import register_post_import_hook
 
-from hubscope.instrumentation.libraries.vector_calls import Call, Patches, argument, rows
+from hubscope.instrumentation.libraries.vector_calls import Call, VectorPatches, argument, rows
 
-_patches = Patches()
+_patches = VectorPatches()
 # An index has no name of its own; a file it was loaded from or saved to gives it one.
 _UNNAMED = "usearch"
 

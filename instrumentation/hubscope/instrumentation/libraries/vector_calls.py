@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from opentelemetry.context import get_value
 
 from hubscope.instrumentation import manual, signals
+from hubscope.instrumentation.libraries.patches import Patches
 
 _log = logging.getLogger("hubscope")
 # What the libraries call their distances -> the word that all of them share.
@@ -44,28 +45,12 @@ class Call(NamedTuple):
 Describe = Callable[[Any, tuple[Any, ...], dict[str, Any]], Call | None]
 
 
-class Patches:
-    """Methods that were put in, to be taken out again. `on` is false once they are out: a bound method kept by the
-    application runs unmeasured then."""
-
-    def __init__(self) -> None:
-        self.on = False
-        self._kept: list[tuple[Any, str, Any]] = []
+class VectorPatches(Patches):
+    """The methods of a vector library that were put in."""
 
     def measure(self, owner: Any, name: str, describe: Describe) -> None:
         """Measure the method that `owner` itself defines; nothing where it defines none, or where it is measured."""
-        original = vars(owner).get(name)
-        if original is None or any(kept[0] is owner and kept[1] == name for kept in self._kept):
-            return
-        setattr(owner, name, _measured(original, describe, self))
-        self._kept.append((owner, name, original))
-
-    def take_out(self) -> None:
-        """Give every class its own methods back."""
-        self.on = False
-        while self._kept:
-            owner, name, original = self._kept.pop()
-            setattr(owner, name, original)
+        self.put(owner, name, lambda original: _measured(original, describe, self))
 
 
 def argument(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name: str, default: Any = None) -> Any:
