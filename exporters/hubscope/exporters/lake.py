@@ -228,7 +228,7 @@ class LakeExporter:
         """Name the files in the log of a table in a local folder; False where its file system cannot do it so."""
         root = self._stores[name].root
         assert root is not None
-        log, first = root / "_delta_log", transactions[0]
+        log = root / "_delta_log"
         for attempt in range(COMMIT_ATTEMPTS):
             table = self._open(name)
             try:
@@ -243,10 +243,8 @@ class LakeExporter:
                 self._tables.pop(name)
                 self._newest.pop(name, None)
                 table = self._open(name)  # anew: another hubscope may have changed its columns
-                if self._has(table, first):
+                if self._is_made(table, transactions):
                     return True
-                if any(table.transaction_version(one.app_id) is not None for one in transactions[1:]):
-                    raise CommitFailedError("another writer committed the same") from None
                 continue
             self._newest[name] = version
             if (version + 1) % _CHECKPOINT_EVERY == 0:
@@ -277,7 +275,6 @@ class LakeExporter:
 
         Files of a commit that failed stay, for it may have been made all the same; vacuum takes what no commit names.
         """
-        first, *more = transactions
         properties = CommitProperties(app_transactions=self._with_owner(transactions))
         for attempt in range(COMMIT_ATTEMPTS):
             try:
@@ -289,16 +286,24 @@ class LakeExporter:
                 if attempt == COMMIT_ATTEMPTS - 1:
                     raise
                 table.update_incremental()
-                if self._has(table, first):
+                if self._is_made(table, transactions):
                     return
-                if any(table.transaction_version(one.app_id) is not None for one in more):
-                    raise
 
     def _with_owner(self, transactions: tuple[Transaction, ...]) -> list[Transaction]:
         application = transactions[0].app_id
         if self._claim is None or not self._claim.owner or application != self.application:
             return list(transactions)
         return [*transactions, Transaction(_owner_of(application), self._claim.owner)]
+
+    def _is_made(self, table: DeltaTable, transactions: tuple[Transaction, ...]) -> bool:
+        """Whether the table has the commit, which failed only to say so. Raises CommitFailedError where another writer
+        made one of the others, and OthersNumberError as `_check_owner` does."""
+        first, *more = transactions
+        if self._has(table, first):
+            return True
+        if any(table.transaction_version(one.app_id) is not None for one in more):
+            raise CommitFailedError("another writer committed the same")
+        return False
 
     def _has(self, table: DeltaTable, first: Transaction) -> bool:
         """Whether the table has the transaction. Raises OthersNumberError as `_check_owner` does."""

@@ -341,17 +341,17 @@ class Nowhere:
     forget = close
 
 
-def courier(signal: Signal, destination: Destination | None = None) -> Courier:
+def courier(signal: Signal, destination: Destination | None = None, environ: Mapping[str, str] = os.environ) -> Courier:
     """The courier of a signal; without a destination, of the one that the environment says.
 
     A wrong endpoint is told on the log, and everything is refused: the application runs all the same.
     """
     try:
-        found = destination or settings.destination(signal, os.environ)
+        found = destination or settings.destination(signal, environ)
     except ConfigError as error:
         tell(("config", str(error)), "no %s are sent: %s; %s", WHAT[signal], error.message, error.remedy)
         return Courier(signal, None, Nowhere(error.message), leaving.leaving)
-    return Courier(signal, found, _sender(found), leaving.leaving, spool(found, os.environ))
+    return Courier(signal, found, _sender(found), leaving.leaving, spool(found, environ))
 
 
 def send_what_waits(environ: Mapping[str, str]) -> int:
@@ -365,7 +365,7 @@ def send_what_waits(environ: Mapping[str, str]) -> int:
             found = settings.destination(signal, environ)
         except ConfigError:
             continue  # the program was told
-        one = Courier(signal, found, _sender(found), leaving.leaving, spool(found, environ))
+        one = courier(signal, found, environ)
         one.close()
         sent += one.counts.resent
     return sent
