@@ -12,16 +12,16 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from hubscope.collector.otlp.attributes import Added
+from hubscope.exporters.encoding.wire import LENGTH, field, tag, varint_at
 
 _RESOURCE = 1  # the field's number in ResourceSpans, ResourceMetrics and ResourceLogs alike
-_LENGTH_DELIMITED = 2
 
 
 def with_resource_attributes(payload: bytes, added: Added) -> bytes:
     """The request with these attributes on every resource that has none of their key. `payload` is a valid request."""
     if not added:
         return payload
-    return b"".join(_framed(1, _enriched(body, added)) for _, body, _ in _fields(payload))
+    return b"".join(field(tag(1, LENGTH), _enriched(body, added)) for _, body, _ in _fields(payload))
 
 
 def _enriched(resources: bytes, added: Added) -> bytes:
@@ -36,7 +36,7 @@ def _enriched(resources: bytes, added: Added) -> bytes:
     resource.attributes.extend(
         KeyValue(key=key, value=AnyValue(string_value=text)) for key, text in added if key not in known
     )
-    return b"".join([_framed(_RESOURCE, resource.SerializeToString()), *rest])
+    return b"".join([field(tag(_RESOURCE, LENGTH), resource.SerializeToString()), *rest])
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, bytes, bytes]]:
@@ -44,32 +44,13 @@ def _fields(message: bytes) -> Iterator[tuple[int, bytes, bytes]]:
     at = 0
     while at < len(message):
         start = at
-        tag, at = _varint(message, at)
-        kind = tag & 7
-        if kind == _LENGTH_DELIMITED:
-            size, at = _varint(message, at)
+        key, at = varint_at(message, at)
+        kind = key & 7
+        if kind == LENGTH:
+            size, at = varint_at(message, at)
         elif kind == 0:
-            size = _varint(message, at)[1] - at
+            size = varint_at(message, at)[1] - at
         else:
             size = 8 if kind == 1 else 4
-        yield tag >> 3, message[at : at + size], message[start : at + size]
+        yield key >> 3, message[at : at + size], message[start : at + size]
         at += size
-
-
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
-
-
-def _framed(number: int, body: bytes) -> bytes:
-    size, length = len(body), bytearray()
-    while size >= 0x80:
-        length.append(size & 0x7F | 0x80)
-        size >>= 7
-    length.append(size)
-    return bytes([number << 3 | _LENGTH_DELIMITED]) + bytes(length) + body

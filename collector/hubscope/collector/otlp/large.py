@@ -18,6 +18,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from hubscope.collector.otlp.ids import WrongIds, add_wrong_ids, refuse
 from hubscope.errors import BadInputError
+from hubscope.exporters.encoding.wire import varint_at
 
 LARGE_BYTES: Final = 1 << 20
 PIECE_BYTES: Final = 256 * 1024  # at 2 B a message 12 MB while it is parsed
@@ -117,7 +118,10 @@ def count_large(message: Any, payload: bytes) -> int:
     """The items of a large request. Raises BadInputError for too many of them and for ids of a wrong length, and
     DecodeError for bad bytes."""
     counts = _Counts()
-    _walk(message, memoryview(payload), counts, 0)
+    try:
+        _walk(message, memoryview(payload), counts, 0)
+    except ValueError as error:
+        raise DecodeError(str(error)) from None
     refuse(counts.wrong_ids)
     return counts.items
 
@@ -138,13 +142,13 @@ def _walk(message: Any, data: memoryview, counts: _Counts, depth: int) -> None:
     position = run_start = fields = 0
     while position < len(data):
         start = position
-        tag, position = _varint(data, position)
+        tag, position = varint_at(data, position)
         wire = tag & 7
         value = position
         if wire == 0:
-            _, position = _varint(data, position)
+            _, position = varint_at(data, position)
         elif wire == _LENGTH_DELIMITED:
-            size, value = _varint(data, position)
+            size, value = varint_at(data, position)
             position = value + size
         elif wire in _FIXED:
             position += _FIXED[wire]
@@ -166,17 +170,3 @@ def _walk(message: Any, data: memoryview, counts: _Counts, depth: int) -> None:
             check(run_start, position)
             run_start = position
     check(run_start, len(data))
-
-
-def _varint(data: memoryview, position: int) -> tuple[int, int]:
-    """The number that starts at `position`, and where it ends. Raises DecodeError."""
-    number = shift = 0
-    while True:
-        if position >= len(data) or shift > 63:
-            raise DecodeError("a number that does not end")
-        byte = data[position]
-        position += 1
-        number |= (byte & 127) << shift
-        if byte < 128:
-            return number, position
-        shift += 7

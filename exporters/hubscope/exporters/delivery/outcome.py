@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Final, NamedTuple
 
+from hubscope.exporters.encoding.wire import varint_at
+
 MAX_REASON: Final = 300  # characters of what a server says: it may echo what it was sent
 
 
@@ -107,17 +109,3 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
         content = message[position : position + size]
         position += size
         yield key >> 3, content if kind == 2 else int(struct.unpack("<Q" if kind == 1 else "<I", content)[0])
-
-
-def varint_at(message: bytes, position: int) -> tuple[int, int]:
-    """The varint that begins there, and where it ends. Raises ValueError for one that does not end."""
-    number = shift = 0
-    while True:
-        if position >= len(message) or shift > 63:
-            raise ValueError("no protobuf message: a number does not end")
-        byte = message[position]
-        position += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number, position
-        shift += 7

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Final, NamedTuple
 
-from hubscope.exporters.delivery.outcome import fields, varint_at
+from hubscope.exporters.delivery.outcome import fields
 from hubscope.exporters.delivery.settings import Signal
-from hubscope.exporters.encoding.wire import LENGTH, field, tag
+from hubscope.exporters.encoding.wire import LENGTH, field, tag, varint_at
 
 _ONE: Final = tag(1, LENGTH)
 _TWO: Final = tag(2, LENGTH)

@@ -1,4 +1,4 @@
-"""Protobuf's wire format, for writing: fields as bytes (https://protobuf.dev/programming-guides/encoding/)."""
+"""Protobuf's wire format: fields as bytes, and numbers read back (https://protobuf.dev/programming-guides/encoding/)."""
 
 from __future__ import annotations
 
@@ -74,3 +74,17 @@ def heads(tag: bytes) -> tuple[bytes, ...]:
 def field(tag: bytes, content: bytes) -> bytes:
     """A field of bytes, text or a message."""
     return tag + varint(len(content)) + content
+
+
+def varint_at(message: bytes | memoryview, position: int) -> tuple[int, int]:
+    """The varint that begins there, and where it ends. Raises ValueError for one that does not end."""
+    number = shift = 0
+    while True:
+        if position >= len(message) or shift > 63:
+            raise ValueError("no protobuf message: a number does not end")
+        byte = message[position]
+        position += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, position
+        shift += 7
